@@ -1,0 +1,49 @@
+package observer
+
+import (
+	"context"
+	"time"
+)
+
+// Action does one thing to the outside world for a delivery: a webhook call, an
+// email. Implementations must pass actiontest; they are called concurrently.
+//
+// Execute renders its request into d.Request before the first attempt has any
+// effect and uses what it finds there on later attempts, so that one key always
+// means one body. It makes one attempt: retries, timeouts and dead letters are
+// middleware. Errors say whether trying again can help ([Permanent],
+// [RetryAfter]) and contain no secret.
+type Action interface {
+	Execute(ctx context.Context, d *Delivery) (Result, error)
+}
+
+// ActionFunc is a function that is an [Action].
+type ActionFunc func(ctx context.Context, d *Delivery) (Result, error)
+
+// Execute calls f.
+func (f ActionFunc) Execute(ctx context.Context, d *Delivery) (Result, error) { return f(ctx, d) }
+
+// Result is what the other side answered.
+type Result struct {
+	// Status is the protocol's own code (HTTP status, SMTP reply); 0 where the
+	// protocol has none or nothing was answered.
+	Status int
+	// Detail is a short text for people, such as the beginning of an answer.
+	// It contains no secret.
+	Detail string
+}
+
+// Attempt is one try of a delivery, as recorded.
+type Attempt struct {
+	// Number counts from 1 over the life of the delivery, redrives included.
+	Number int `json:"number"`
+	// At is when the attempt began.
+	At time.Time `json:"at"`
+	// Duration is how long it took.
+	Duration time.Duration `json:"duration_ns"`
+	// Status and Detail are from the [Result].
+	Status int    `json:"status,omitempty"`
+	Detail string `json:"detail,omitempty"`
+	// Error is why it failed; "" when it succeeded.
+	Error string `json:"error,omitempty"`
+}

@@ -1,0 +1,40 @@
+package email
+
+import "github.com/fraiseql/observer"
+
+// Config is the table of an email action. Every string may contain templates.
+type Config struct {
+	// To are the recipients; To or ToTemplate is required. An entry may render
+	// to several addresses separated by commas.
+	To Addresses `toml:"to"`
+	// ToTemplate is another word for To.
+	ToTemplate string    `toml:"to_template"`
+	CC         Addresses `toml:"cc"`
+	BCC        Addresses `toml:"bcc"`
+	ReplyTo    string    `toml:"reply_to"`
+	// From overrides the sender of the [smtp] section.
+	From string `toml:"from"`
+	// Subject or SubjectTemplate is required; they mean the same.
+	Subject         string `toml:"subject"`
+	SubjectTemplate string `toml:"subject_template"`
+	// BodyTemplate is the plain text, HTMLTemplate the HTML alternative; at
+	// least one is required. Values are escaped in HTML.
+	BodyTemplate string `toml:"body_template"`
+	HTMLTemplate string `toml:"html_template"`
+
+	// Redactor knows the secrets that the configuration took from the environment.
+	Redactor observer.Redactor `toml:"-"`
+}
+
+// Server is the [smtp] section: the server that all email actions use.
+type Server struct {
+	Host string `toml:"host"`
+	// Port is 587 with starttls, 465 with tls and 25 with none unless set.
+	Port     int             `toml:"port"`
+	Username string          `toml:"username"`
+	Password observer.Secret `toml:"password"`
+	// TLS is starttls (default), tls or none. Nothing falls back to plain text.
+	TLS string `toml:"tls"`
+	// From is the sender of every message that does not name its own.
+	From string `toml:"from"`
+}

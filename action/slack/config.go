@@ -1,0 +1,18 @@
+package slack
+
+import "github.com/fraiseql/observer"
+
+// Config is the table of a slack action.
+type Config struct {
+	// WebhookURL is the incoming webhook of the workspace; required. It is a
+	// secret: whoever knows it can post.
+	WebhookURL observer.Secret `toml:"webhook_url"`
+	// Channel overrides the channel, where the webhook allows it; a template.
+	Channel string `toml:"channel"`
+	// MessageTemplate is the text of the message; required. Values are escaped
+	// for Slack.
+	MessageTemplate string `toml:"message_template"`
+
+	// Redactor knows the secrets that the configuration took from the environment.
+	Redactor observer.Redactor `toml:"-"`
+}

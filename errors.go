@@ -1,0 +1,89 @@
+package observer
+
+import (
+	"errors"
+	"time"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrNotFound: the checkpoint, delivery or log entry asked for is not there.
+	ErrNotFound = errors.New("not found")
+	// ErrBusy: the delivery is being run by somebody else right now.
+	ErrBusy = errors.New("being run by another process")
+	// ErrFull: the store holds as many dead letters as it may.
+	ErrFull = errors.New("dead letters are full")
+)
+
+// Permanent marks err as one that trying again cannot mend, and says why the
+// delivery is dead. A nil err stays nil.
+func Permanent(reason Reason, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{reason: reason, err: err}
+}
+
+type permanentError struct {
+	reason Reason
+	err    error
+}
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// RetryAfter marks err as transient with a time the other side asked to wait.
+// A nil err stays nil.
+func RetryAfter(err error, wait time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &retryAfterError{wait: wait, err: err}
+}
+
+type retryAfterError struct {
+	wait time.Duration
+	err  error
+}
+
+func (e *retryAfterError) Error() string { return e.err.Error() }
+func (e *retryAfterError) Unwrap() error { return e.err }
+
+// Retryable reports whether trying again can help. Errors are retryable unless
+// marked [Permanent]: giving up on what would have passed loses work, trying
+// once more in vain does not.
+func Retryable(err error) bool {
+	var p *permanentError
+	return err != nil && !errors.As(err, &p)
+}
+
+// RetryAfterOf is the wait that the other side asked for, if it did.
+func RetryAfterOf(err error) (time.Duration, bool) {
+	var r *retryAfterError
+	if errors.As(err, &r) {
+		return r.wait, true
+	}
+	return 0, false
+}
+
+// ReasonOf is the reason err gives for a dead letter: that of [Permanent], else
+// [ReasonExhausted].
+func ReasonOf(err error) Reason {
+	var p *permanentError
+	if errors.As(err, &p) {
+		return p.reason
+	}
+	return ReasonExhausted
+}
+
+// FieldError is an invalid value in a configuration, reported by the package
+// that owns the key, so that the loader can say in which line it stands.
+// Several are joined with errors.Join.
+type FieldError struct {
+	// Field is the key as the user writes it, such as "body_template".
+	Field string
+	Err   error
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
+func (e *FieldError) Unwrap() error { return e.Err }

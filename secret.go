@@ -1,0 +1,75 @@
+package observer
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Secret is a text that never prints: fmt, log/slog and encoding/json show
+// [redacted]. Reveal is the only way to its value, so uses can be searched for.
+type Secret struct{ value string }
+
+const redacted = "[redacted]"
+
+// NewSecret keeps value from being printed.
+func NewSecret(value string) Secret { return Secret{value: value} }
+
+// Reveal returns the value, for the one place that needs it.
+func (s Secret) Reveal() string { return s.value }
+
+// IsZero reports whether the secret is empty.
+func (s Secret) IsZero() bool { return s.value == "" }
+
+// String never returns the value.
+func (s Secret) String() string {
+	if s.value == "" {
+		return ""
+	}
+	return redacted
+}
+
+// Format covers every verb of package fmt, %#v included.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// MarshalText covers encoding/json, TOML and log/slog.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads the value from a configuration.
+func (s *Secret) UnmarshalText(b []byte) error {
+	s.value = string(b)
+	return nil
+}
+
+// Redactor removes known secret values from text. The zero Redactor knows none.
+type Redactor struct{ values []string }
+
+// NewRedactor knows the given secrets. Empty ones are ignored.
+func NewRedactor(secrets ...Secret) Redactor { return Redactor{}.With(secrets...) }
+
+// With returns a redactor that also knows the given secrets.
+func (r Redactor) With(secrets ...Secret) Redactor {
+	values := slices.Clone(r.values)
+	for _, s := range secrets {
+		if s.value != "" && !slices.Contains(values, s.value) {
+			values = append(values, s.value)
+		}
+	}
+	// The longest first: a secret that contains another is replaced whole.
+	slices.SortFunc(values, func(a, b string) int { return len(b) - len(a) })
+	return Redactor{values: values}
+}
+
+// Contains reports whether text has a known secret in it.
+func (r Redactor) Contains(text string) bool {
+	return slices.ContainsFunc(r.values, func(v string) bool { return strings.Contains(text, v) })
+}
+
+// Redact replaces every known secret in text.
+func (r Redactor) Redact(text string) string {
+	for _, v := range r.values {
+		text = strings.ReplaceAll(text, v, redacted)
+	}
+	return text
+}
