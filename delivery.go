@@ -6,12 +6,16 @@ import (
 	"time"
 )
 
-// State is where a stored delivery stands. A delivery that is done is not
-// stored.
+// State is where a delivery stands. Only [Scheduled] and [Dead] deliveries are
+// stored; the zero State has not been decided yet.
 type State string
 
-// The states of a stored delivery.
+// The states of a delivery.
 const (
+	// Done deliveries succeeded.
+	Done State = "done"
+	// Dropped deliveries failed, and their observer said to log that and go on.
+	Dropped State = "dropped"
 	// Scheduled deliveries are tried again at RunAt.
 	Scheduled State = "scheduled"
 	// Dead deliveries wait for a person: redrive or remove.
@@ -64,8 +68,7 @@ type Delivery struct {
 	// Attempts are the tries so far, oldest first.
 	Attempts []Attempt
 
-	// State, Reason and Error are set on stored deliveries: where it stands,
-	// and why.
+	// State, Reason and Error say where it stands, and why.
 	State  State
 	Reason Reason
 	Error  string

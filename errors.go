@@ -49,6 +49,32 @@ type retryAfterError struct {
 func (e *retryAfterError) Error() string { return e.err.Error() }
 func (e *retryAfterError) Unwrap() error { return e.err }
 
+// Deferred marks err as one whose next try is due at a time too far away to wait
+// for in the lane, or after a restart. A nil err stays nil.
+func Deferred(err error, until time.Time) error {
+	if err == nil {
+		return nil
+	}
+	return &deferredError{until: until, err: err}
+}
+
+type deferredError struct {
+	until time.Time
+	err   error
+}
+
+func (e *deferredError) Error() string { return e.err.Error() }
+func (e *deferredError) Unwrap() error { return e.err }
+
+// DeferredUntil is when the next try is due, if err is marked [Deferred].
+func DeferredUntil(err error) (time.Time, bool) {
+	var d *deferredError
+	if errors.As(err, &d) {
+		return d.until, true
+	}
+	return time.Time{}, false
+}
+
 // Retryable reports whether trying again can help. Errors are retryable unless
 // marked [Permanent]: giving up on what would have passed loses work, trying
 // once more in vain does not.

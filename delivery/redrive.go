@@ -1,0 +1,42 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/fraiseql/observer"
+)
+
+// RedriveConfig says where and how dead letters are run again.
+type RedriveConfig struct {
+	Store observer.DeliveryStore
+	Run   Run
+	// Owner is unique to this process.
+	Owner string
+	// Lease is how long a crashed redrive keeps others away; 30 s when zero.
+	Lease time.Duration
+	// Logger is slog.Default() when nil.
+	Logger *slog.Logger
+}
+
+// Redrive runs one stored delivery now and returns it as it ended: Done and
+// removed from the store, or kept with its new error. Of several callers at the
+// same time one runs it and the others get [observer.ErrBusy].
+func Redrive(ctx context.Context, cfg RedriveConfig, key string) (*observer.Delivery, error) {
+	if cfg.Lease <= 0 {
+		cfg.Lease = 30 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	d, err := cfg.Store.ClaimDelivery(ctx, key, cfg.Owner, cfg.Lease)
+	if err != nil {
+		return nil, err
+	}
+	p := process{store: cfg.Store, run: cfg.Run, owner: cfg.Owner, lease: cfg.Lease, logger: cfg.Logger}
+	if err := p.finish(ctx, d); err != nil {
+		return d, err
+	}
+	return d, nil
+}

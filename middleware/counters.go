@@ -1,0 +1,41 @@
+package middleware
+
+import (
+	"sync/atomic"
+
+	"github.com/fraiseql/observer"
+)
+
+// Counters count how deliveries ended in this process. The zero value is ready
+// and safe for concurrent use.
+type Counters struct {
+	done, dropped, scheduled, dead, unrecorded atomic.Int64
+}
+
+// Counts is one reading of [Counters].
+type Counts struct {
+	Done, Dropped, Scheduled, Dead, Unrecorded int64
+}
+
+// Read returns the counts so far.
+func (c *Counters) Read() Counts {
+	return Counts{
+		Done: c.done.Load(), Dropped: c.dropped.Load(), Scheduled: c.scheduled.Load(),
+		Dead: c.dead.Load(), Unrecorded: c.unrecorded.Load(),
+	}
+}
+
+// count adds one ending and returns how many deliveries ended the same way.
+func (c *Counters) count(state observer.State, unrecorded error) int64 {
+	switch {
+	case unrecorded != nil:
+		return c.unrecorded.Add(1)
+	case state == observer.Dead:
+		return c.dead.Add(1)
+	case state == observer.Dropped:
+		return c.dropped.Add(1)
+	case state == observer.Scheduled:
+		return c.scheduled.Add(1)
+	}
+	return c.done.Add(1)
+}

@@ -1,0 +1,68 @@
+package middleware
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/fraiseql/observer"
+)
+
+// Observer writes the one line that a delivery leaves in the log, at its end,
+// and counts how it ended. Its fields are required.
+type Observer struct {
+	Logger   *slog.Logger
+	Counters *Counters
+}
+
+// Middleware is the outermost layer.
+func (o Observer) Middleware() observer.Middleware[observer.Action] {
+	return func(next observer.Action) observer.Action {
+		return observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
+			began := time.Now()
+			result, err := next.Execute(ctx, d)
+			o.Ended(ctx, d, time.Since(began), err)
+			return result, err
+		})
+	}
+}
+
+// Ended records the end of a delivery. unrecorded is the error of one whose
+// outcome could not be stored, or nil.
+func (o Observer) Ended(ctx context.Context, d *observer.Delivery, took time.Duration, unrecorded error) {
+	total := o.Counters.count(d.State, unrecorded)
+	level := levelOf(d.State, unrecorded)
+	if !o.Logger.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("delivery", d.Key), slog.String("observer", d.Observer), slog.String("action_type", d.ActionType),
+		slog.String("state", string(d.State)), slog.Int("attempts", len(d.Attempts)), slog.Duration("took", took),
+	}
+	if d.State == observer.Scheduled {
+		attrs = append(attrs, slog.Time("run_at", d.RunAt))
+	}
+	if d.Reason != "" {
+		attrs = append(attrs, slog.String("reason", string(d.Reason)))
+	}
+	if d.Error != "" {
+		attrs = append(attrs, slog.String("error", d.Error))
+	}
+	if unrecorded != nil {
+		attrs = append(attrs, slog.String("unrecorded", unrecorded.Error()))
+	}
+	if level == slog.LevelError {
+		attrs = append(attrs, slog.Int64("state_total", total))
+	}
+	o.Logger.LogAttrs(ctx, level, "delivery", attrs...)
+}
+
+func levelOf(state observer.State, unrecorded error) slog.Level {
+	switch {
+	case unrecorded != nil, state == observer.Dead, state == observer.Dropped:
+		return slog.LevelError
+	case state == observer.Scheduled:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}

@@ -1,0 +1,59 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/fraiseql/observer/internal/backoff"
+)
+
+// lastSaveTimeout bounds the save at the end of Run, when the store may be away.
+const lastSaveTimeout = 10 * time.Second
+
+// markDirty asks for a save. Any number of requests before it becomes one.
+func (r *Relay) markDirty() {
+	select {
+	case r.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// keepCheckpoints saves the window's checkpoint whenever something finished, at
+// most once per interval, until stop is closed.
+func (r *Relay) keepCheckpoints(ctx context.Context, stop <-chan struct{}) {
+	for {
+		select {
+		case <-r.dirty:
+		case <-stop:
+			return
+		}
+		for failures := 1; ; failures++ {
+			err := r.save(ctx)
+			if err == nil {
+				break
+			}
+			wait := r.cfg.Reopen.Delay(failures)
+			r.cfg.Logger.Warn("checkpoint cannot be saved; trying again", "error", err, "failures", failures, "wait", wait)
+			if !backoff.Wait(ctx, stop, wait) {
+				return
+			}
+		}
+		backoff.Wait(ctx, stop, r.cfg.CheckpointInterval)
+	}
+}
+
+// saveLast saves what the handlers did until the end.
+func (r *Relay) saveLast(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSaveTimeout)
+	defer cancel()
+	return r.save(ctx)
+}
+
+func (r *Relay) save(ctx context.Context) error {
+	name := r.cfg.Source.Name()
+	if err := r.cfg.Checkpoints.SaveCheckpoint(ctx, name, r.window.checkpoint()); err != nil {
+		return fmt.Errorf("save checkpoint of %s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+// Package relay copies events from a [observer.Source] to an
+// [observer.Handler] the way io.Copy copies bytes: it owns order,
+// back-pressure, checkpoints and reopening, so that no source and no handler
+// has to.
+//
+//	Source -> window (in flight, bounded) -> lane (entity) -> Handler
+//	             |                                              |
+//	         checkpoint <------------- watermark <------------ done
+//
+// Events of one entity share a lane and are handled in the order they were
+// read; lanes run in parallel. The window bounds what is read and not yet
+// settled. Its lower edge is the watermark: the checkpoint stores it together
+// with the ids of what is handled above it.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/backoff"
+)
+
+// Config says what a relay copies and within which bounds.
+type Config struct {
+	// Source is read; its name is the checkpoint's name. Required.
+	Source observer.Source
+	// Handler takes the events. Required.
+	Handler observer.Handler
+	// Malformed takes the entries that are not events, under the same rule as
+	// Handler: nil means durably kept. Required.
+	Malformed func(ctx context.Context, m *observer.Malformed) error
+	// Checkpoints keeps the progress. Required.
+	Checkpoints observer.CheckpointStore
+	// Lanes is how many events are handled at a time; 50 when zero.
+	Lanes int
+	// InFlight bounds how many events are read and not yet settled; 1000 when
+	// zero. It is also the most that a checkpoint remembers above its position.
+	InFlight int
+	// CheckpointInterval is the least time between two saves; 20 ms when zero.
+	// A killed process repeats what was in flight and what finished since the
+	// last save.
+	CheckpointInterval time.Duration
+	// DrainTimeout is how long Run lets handlers finish after its context
+	// ends, before it cancels them; 30 s when zero.
+	DrainTimeout time.Duration
+	// Reopen is how to wait after a source error.
+	Reopen backoff.Policy
+	// Logger is slog.Default() when nil.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.Lanes <= 0 {
+		c.Lanes = 50
+	}
+	if c.InFlight <= 0 {
+		c.InFlight = 1000
+	}
+	if c.CheckpointInterval <= 0 {
+		c.CheckpointInterval = 20 * time.Millisecond
+	}
+	if c.DrainTimeout <= 0 {
+		c.DrainTimeout = 30 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.Logger = c.Logger.With("source", c.Source.Name())
+	return c
+}
+
+// Relay is one copy loop. Make one with [New] and call Run once.
+type Relay struct {
+	cfg    Config
+	window *window
+	lanes  []chan item
+	seed   maphash.Seed
+	places chan struct{} // one token per message in the window
+	dirty  chan struct{} // something finished since the last save
+	// stalled is how long the reader waits for a place before it says so.
+	stalled time.Duration
+}
+
+// New returns a relay. A missing required field is an error of [Relay.Run].
+func New(cfg Config) *Relay { return &Relay{cfg: cfg, stalled: 10 * time.Second} }
+
+// Run copies until ctx ends, then drains: it reads nothing more, lets the
+// handlers that have begun finish within DrainTimeout, saves the checkpoint and
+// returns nil. Source, handler and store failures are retried, logged and never
+// returned; an error means that the relay could not start, or that the last
+// checkpoint could not be saved and the next start repeats what it would have
+// held. When Run returns, nothing it started is running.
+func (r *Relay) Run(ctx context.Context) error {
+	if r.cfg.Source == nil || r.cfg.Handler == nil || r.cfg.Malformed == nil || r.cfg.Checkpoints == nil {
+		return errors.New("relay: Source, Handler, Malformed and Checkpoints are required")
+	}
+	r.cfg = r.cfg.withDefaults()
+	cp, err := r.load(ctx)
+	if err != nil {
+		return err
+	}
+	r.window = newWindow(cp)
+	r.places = make(chan struct{}, r.cfg.InFlight)
+	r.dirty = make(chan struct{}, 1)
+
+	work, cancelWork := context.WithCancel(observer.WithDrain(context.WithoutCancel(ctx), ctx.Done()))
+	defer cancelWork()
+	lanes := r.startLanes(work)
+	stop := make(chan struct{})
+	var saver sync.WaitGroup
+	saver.Go(func() { r.keepCheckpoints(context.WithoutCancel(ctx), stop) })
+	r.read(ctx)
+	r.drain(lanes, cancelWork)
+	close(stop)
+	saver.Wait()
+	return r.saveLast(ctx)
+}
+
+// load reads the checkpoint, waiting for the store when it is away.
+func (r *Relay) load(ctx context.Context) (observer.Checkpoint, error) {
+	for failures := 1; ; failures++ {
+		cp, err := r.cfg.Checkpoints.LoadCheckpoint(ctx, r.cfg.Source.Name())
+		if err == nil || errors.Is(err, observer.ErrNotFound) {
+			return cp, nil
+		}
+		r.cfg.Logger.Warn("checkpoint cannot be read; trying again", "error", err)
+		if !backoff.Wait(ctx, nil, r.cfg.Reopen.Delay(failures)) {
+			return cp, fmt.Errorf("load checkpoint of %s: %w", r.cfg.Source.Name(), err)
+		}
+	}
+}
+
+// drain waits for the lanes, first kindly, then by cancelling their work.
+func (r *Relay) drain(lanes *sync.WaitGroup, cancelWork context.CancelFunc) {
+	for _, lane := range r.lanes {
+		close(lane)
+	}
+	idle := make(chan struct{})
+	go func() { lanes.Wait(); close(idle) }()
+	timer := time.NewTimer(r.cfg.DrainTimeout)
+	defer timer.Stop()
+	select {
+	case <-idle:
+		return
+	case <-timer.C:
+	}
+	id, size := r.window.oldest()
+	r.cfg.Logger.Warn("shutdown timeout reached; cancelling what still runs",
+		"in_flight", size, "oldest_event_id", id, "timeout", r.cfg.DrainTimeout)
+	cancelWork()
+	<-idle
+}
