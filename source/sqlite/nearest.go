@@ -1,0 +1,34 @@
+package sqlite
+
+import (
+	"slices"
+	"strings"
+)
+
+// nearest gives up to n of names, the most similar first.
+func nearest(name string, names []string, n int) []string {
+	sorted := slices.Clone(names)
+	slices.SortStableFunc(sorted, func(a, b string) int { return distance(name, a) - distance(name, b) })
+	return sorted[:min(n, len(sorted))]
+}
+
+// distance counts the letters to change, add or drop, whatever their case.
+func distance(a, b string) int {
+	s, t := []rune(strings.ToLower(a)), []rune(strings.ToLower(b))
+	line := make([]int, len(t)+1)
+	for j := range line {
+		line[j] = j
+	}
+	for i, r := range s {
+		diagonal := line[0]
+		line[0] = i + 1
+		for j, u := range t {
+			cost := diagonal
+			if r != u {
+				cost++
+			}
+			diagonal, line[j+1] = line[j+1], min(cost, line[j]+1, line[j+1]+1)
+		}
+	}
+	return line[len(t)]
+}
