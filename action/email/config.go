@@ -4,8 +4,8 @@ import "github.com/fraiseql/observer"
 
 // Config is the table of an email action. Every string may contain templates.
 type Config struct {
-	// To are the recipients; To or ToTemplate is required. An entry may render
-	// to several addresses separated by commas.
+	// To are the recipients; To or ToTemplate is required. An entry may hold
+	// several addresses separated by commas, but a value fills in only one.
 	To Addresses `toml:"to"`
 	// ToTemplate is another word for To.
 	ToTemplate string    `toml:"to_template"`
@@ -30,11 +30,24 @@ type Config struct {
 type Server struct {
 	Host string `toml:"host"`
 	// Port is 587 with starttls, 465 with tls and 25 with none unless set.
-	Port     int             `toml:"port"`
+	Port int `toml:"port"`
+	// Username and Password sign in, by the best mechanism the server offers:
+	// SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN, CRAM-MD5. PLAIN and LOGIN are
+	// used only over TLS or to the loopback interface.
 	Username string          `toml:"username"`
 	Password observer.Secret `toml:"password"`
 	// TLS is starttls (default), tls or none. Nothing falls back to plain text.
 	TLS string `toml:"tls"`
 	// From is the sender of every message that does not name its own.
 	From string `toml:"from"`
+}
+
+// Addresses is a list of recipients. In TOML it is a list of strings, or one
+// string.
+type Addresses []string
+
+// UnmarshalText reads the form that is one string; a list is read as any other.
+func (a *Addresses) UnmarshalText(text []byte) error {
+	*a = Addresses{string(text)}
+	return nil
 }

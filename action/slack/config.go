@@ -10,7 +10,7 @@ type Config struct {
 	// Channel overrides the channel, where the webhook allows it; a template.
 	Channel string `toml:"channel"`
 	// MessageTemplate is the text of the message; required. Values are escaped
-	// for Slack.
+	// for Slack, so that they cannot mention people or make links.
 	MessageTemplate string `toml:"message_template"`
 
 	// Redactor knows the secrets that the configuration took from the environment.

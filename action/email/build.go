@@ -1,0 +1,149 @@
+package email
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/template"
+)
+
+// The values of the tls key.
+const (
+	startTLS    = "starttls"
+	implicitTLS = "tls"
+	noTLS       = "none"
+)
+
+// New makes an action that sends through server, reached by dial. An invalid
+// configuration gives [observer.FieldError]s, joined; those of the server have
+// the prefix "smtp.".
+func New(cfg Config, server Server, dial Dial) (*Action, error) {
+	templates, err := template.NewCompiler()
+	if err != nil {
+		return nil, err
+	}
+	b := builder{cfg: cfg, templates: templates}
+	a := &Action{
+		server: b.server(server), dial: dial, redactor: cfg.Redactor.With(server.Password),
+		addresses: b.addresses(server), subject: b.subject(),
+	}
+	a.text, a.html = b.bodies()
+	if err := errors.Join(b.errs...); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// builder turns a configuration into the parts of an action and collects
+// everything that is wrong with it.
+type builder struct {
+	cfg       Config
+	templates *template.Compiler
+	errs      []error
+}
+
+func (b *builder) fail(field, format string, args ...any) {
+	b.errs = append(b.errs, &observer.FieldError{Field: field, Err: fmt.Errorf(format, args...)})
+}
+
+func (b *builder) compile(field, src string, kind template.Kind) *template.Template {
+	t, err := b.templates.Compile(src, kind)
+	if err != nil {
+		b.fail(field, "%w", err)
+	}
+	return t
+}
+
+func (b *builder) server(s Server) Server {
+	if s.Host == "" {
+		b.fail("smtp.host", "is required by email actions")
+	}
+	s.TLS = cmp.Or(strings.ToLower(s.TLS), startTLS)
+	port, known := map[string]int{startTLS: 587, implicitTLS: 465, noTLS: 25}[s.TLS]
+	if !known {
+		b.fail("smtp.tls", "unknown mode %q (want starttls, tls or none)", s.TLS)
+	}
+	s.Port = cmp.Or(s.Port, port)
+	if s.Port < 0 || s.Port > 65535 {
+		b.fail("smtp.port", "%d is not a port", s.Port)
+	}
+	if s.Username == "" && !s.Password.IsZero() {
+		b.fail("smtp.username", "is required with smtp.password")
+	}
+	if s.Username != "" && s.Password.IsZero() {
+		b.fail("smtp.password", "is required with smtp.username")
+	}
+	return s
+}
+
+func (b *builder) addresses(s Server) addressTemplates {
+	t := addressTemplates{
+		to:      append(b.fields("to", b.cfg.To...), b.fields("to_template", given(b.cfg.ToTemplate)...)...),
+		cc:      b.fields("cc", b.cfg.CC...),
+		bcc:     b.fields("bcc", b.cfg.BCC...),
+		replyTo: b.fields("reply_to", given(b.cfg.ReplyTo)...),
+	}
+	if len(t.to) == 0 {
+		b.fail("to", "is required")
+	}
+	switch {
+	case b.cfg.From != "":
+		t.from = b.fields("from", b.cfg.From)[0]
+	case s.From != "":
+		t.from = b.fields("smtp.from", s.From)[0]
+	default:
+		b.fail("from", "is required, here or in the [smtp] section")
+	}
+	return t
+}
+
+func given(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
+
+func (b *builder) fields(key string, sources ...string) []field {
+	fields := make([]field, 0, len(sources))
+	for _, src := range sources {
+		t := b.compile(key, src, template.Address)
+		if t != nil && t.Static() {
+			if _, err := parseAddresses(src); err != nil {
+				b.fail(key, "%w", err)
+			}
+		}
+		fields = append(fields, field{key, t})
+	}
+	return fields
+}
+
+func (b *builder) subject() *template.Template {
+	if b.cfg.Subject != "" && b.cfg.SubjectTemplate != "" {
+		b.fail("subject_template", "means the same as subject; set one of them")
+	}
+	if b.cfg.SubjectTemplate != "" {
+		return b.compile("subject_template", b.cfg.SubjectTemplate, template.Header)
+	}
+	if b.cfg.Subject == "" {
+		b.fail("subject", "is required")
+		return nil
+	}
+	return b.compile("subject", b.cfg.Subject, template.Header)
+}
+
+func (b *builder) bodies() (text, html *template.Template) {
+	if b.cfg.BodyTemplate == "" && b.cfg.HTMLTemplate == "" {
+		b.fail("body_template", "is required, or html_template")
+	}
+	if b.cfg.BodyTemplate != "" {
+		text = b.compile("body_template", b.cfg.BodyTemplate, template.Text)
+	}
+	if b.cfg.HTMLTemplate != "" {
+		html = b.compile("html_template", b.cfg.HTMLTemplate, template.HTML)
+	}
+	return text, html
+}

@@ -1,0 +1,74 @@
+package email
+
+import (
+	"bytes"
+	"fmt"
+	netmail "net/mail"
+
+	"github.com/wneessen/go-mail"
+
+	"github.com/fraiseql/observer"
+)
+
+// envelope is a message ready for the wire.
+type envelope struct {
+	from       string
+	recipients []string
+	message    []byte
+}
+
+// compose writes the message. The same input gives the same bytes: nothing in it
+// is drawn at random or taken from the clock.
+func compose(to addresses, c content, r request) (*envelope, error) {
+	msg := mail.NewMsg(mail.WithNoDefaultUserAgent(), mail.WithBoundary("=_"+r.MessageID[:32]))
+	msg.FromMailAddress(to.from)
+	msg.ToMailAddress(to.to...)
+	if len(to.cc) > 0 {
+		msg.CcMailAddress(to.cc...)
+	}
+	if len(to.replyTo) > 0 {
+		msg.ReplyToMailAddress(to.replyTo...)
+	}
+	msg.Subject(c.subject)
+	msg.SetMessageIDWithValue(r.MessageID)
+	msg.SetDateWithValue(r.Date)
+	// Vacation notices and other robots do not answer a message marked so.
+	msg.SetGenHeader("Auto-Submitted", "auto-generated")
+	setBodies(msg, c)
+	var wire bytes.Buffer
+	if _, err := msg.WriteTo(&wire); err != nil {
+		return nil, observer.Permanent(observer.ReasonTemplate, fmt.Errorf("write message: %w", err))
+	}
+	if wire.Len() > maxMessage {
+		return nil, observer.Permanent(observer.ReasonTooLarge,
+			fmt.Errorf("the message is %d bytes, more than %d", wire.Len(), maxMessage))
+	}
+	return &envelope{from: to.from.Address, recipients: recipients(to), message: wire.Bytes()}, nil
+}
+
+func setBodies(msg *mail.Msg, c content) {
+	switch {
+	case c.html == "":
+		msg.SetBodyString(mail.TypeTextPlain, c.text)
+	case c.text == "":
+		msg.SetBodyString(mail.TypeTextHTML, c.html)
+	default:
+		msg.SetBodyString(mail.TypeTextPlain, c.text)
+		msg.AddAlternativeString(mail.TypeTextHTML, c.html)
+	}
+}
+
+// recipients are everybody who gets the message, once each. BCC is only here.
+func recipients(to addresses) []string {
+	var list []string
+	seen := map[string]bool{}
+	for _, group := range [][]*netmail.Address{to.to, to.cc, to.bcc} {
+		for _, a := range group {
+			if !seen[a.Address] {
+				seen[a.Address] = true
+				list = append(list, a.Address)
+			}
+		}
+	}
+	return list
+}

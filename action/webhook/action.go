@@ -1,0 +1,165 @@
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/outbound"
+	"github.com/fraiseql/observer/template"
+)
+
+// Action calls an HTTP receiver. It is safe for concurrent use.
+type Action struct {
+	client      *http.Client
+	redactor    observer.Redactor
+	url         *template.Template
+	method      string
+	headers     []header
+	contentType string
+	body        *template.Template // nil: the event as JSON, or nothing
+	bodiless    bool
+	maxBody     int64
+	signers     []*standardwebhooks.Webhook
+}
+
+// New makes an action that sends through client. An invalid configuration gives
+// [observer.FieldError]s, joined.
+func New(cfg Config, client *http.Client) (*Action, error) {
+	templates, err := template.NewCompiler()
+	if err != nil {
+		return nil, err
+	}
+	b := builder{cfg: cfg, templates: templates}
+	a := &Action{
+		client: client, redactor: cfg.Redactor,
+		url: b.url(), method: b.method(), contentType: b.contentType(),
+		headers: b.headers(), signers: b.signers(), maxBody: b.maxBody(),
+	}
+	a.body = b.body(a.contentType)
+	a.bodiless = a.body == nil && a.method == http.MethodGet
+	for _, s := range b.secrets() {
+		a.redactor = a.redactor.With(s, observer.NewSecret(strings.TrimPrefix(s.Reveal(), secretPrefix)))
+	}
+	if err := errors.Join(b.errs...); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// request is a rendered request as it is stored. Headers are not: they are
+// where credentials live.
+type request struct {
+	// Method and URL say, for people, where the first attempt went.
+	Method string `json:"method"`
+	URL    string `json:"url"`
+
+	ContentType outbound.Piece `json:"content_type,omitempty"`
+	Body        outbound.Piece `json:"body,omitempty"`
+}
+
+// Execute makes one attempt.
+func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
+	req, err := a.prepare(ctx, d)
+	if err != nil {
+		return observer.Result{}, outbound.Redact(a.redactor, err)
+	}
+	return outbound.Exchange(a.client, req, a.redactor)
+}
+
+// prepare renders the request and, on a first attempt, stores it in d.
+func (a *Action) prepare(ctx context.Context, d *observer.Delivery) (*http.Request, error) {
+	var stored request
+	there, err := outbound.LoadRequest(d, &stored)
+	if err != nil {
+		return nil, err
+	}
+	body, err := a.renderBody(ctx, stored.Body, d.Event)
+	if err != nil {
+		return nil, fmt.Errorf("body: %w", err)
+	}
+	contentType := a.contentType
+	if stored.ContentType != nil {
+		contentType = *stored.ContentType
+	}
+	to, err := a.renderURL(ctx, d.Event)
+	if err != nil {
+		return nil, fmt.Errorf("url: %w", err)
+	}
+	req, err := a.newRequest(ctx, to, body)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.setHeaders(ctx, req, d.Event, contentType); err != nil {
+		return nil, err
+	}
+	if err := a.identify(req, d.Key, body); err != nil {
+		return nil, err
+	}
+	if there {
+		return req, nil
+	}
+	return req, outbound.StoreRequest(d, request{
+		Method: a.method, URL: a.redactor.Redact(outbound.Origin(to) + to.EscapedPath()),
+		ContentType: outbound.Keep(a.redactor, contentType), Body: outbound.Keep(a.redactor, body),
+	})
+}
+
+func (a *Action) renderBody(ctx context.Context, stored outbound.Piece, e *observer.Event) (string, error) {
+	if stored != nil {
+		return *stored, nil
+	}
+	body, err := a.freshBody(ctx, e)
+	if err != nil {
+		return "", err
+	}
+	if int64(len(body)) > a.maxBody {
+		return "", observer.Permanent(observer.ReasonTooLarge,
+			fmt.Errorf("%d bytes, more than max_body_bytes = %d", len(body), a.maxBody))
+	}
+	return body, nil
+}
+
+func (a *Action) freshBody(ctx context.Context, e *observer.Event) (string, error) {
+	if a.bodiless {
+		return "", nil
+	}
+	if a.body != nil {
+		return outbound.Resolve(ctx, nil, a.body, e)
+	}
+	b, err := json.Marshal(e)
+	if err != nil {
+		return "", observer.Permanent(observer.ReasonTemplate, fmt.Errorf("encode event: %w", err))
+	}
+	return outbound.Clean(string(b)), nil
+}
+
+func (a *Action) renderURL(ctx context.Context, e *observer.Event) (*url.URL, error) {
+	text, err := a.url.Render(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	to, err := parseURL(text)
+	return to, observer.Permanent(observer.ReasonTemplate, err)
+}
+
+func (a *Action) newRequest(ctx context.Context, to *url.URL, body string) (*http.Request, error) {
+	var reader io.Reader
+	if !a.bodiless {
+		reader = strings.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, a.method, "", reader)
+	if err != nil {
+		return nil, observer.Permanent(observer.ReasonTemplate, err)
+	}
+	req.URL, req.Host = to, to.Host
+	return req, nil
+}
