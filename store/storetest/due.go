@@ -1,0 +1,172 @@
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	observer "github.com/fraiseql/observer"
+)
+
+func dueTests() map[string]func(*testing.T, *harness) {
+	return map[string]func(*testing.T, *harness){
+		"due/the longest due first":           testDueOrder,
+		"due/only what is due and free":       testDueOnly,
+		"due/a lease that ended is due again": testDueAgain,
+		"due/without a time is due now":       testDueWithoutTime,
+		"next due/nothing":                    testNextDueNothing,
+		"next due/of what nobody runs":        testNextDue,
+		"next due/the end of a lease":         testNextDueLease,
+	}
+}
+
+func claimDue(t *testing.T, s observer.StateStore, owner string, limit int) []*observer.Delivery {
+	t.Helper()
+	ds, err := s.ClaimDue(t.Context(), owner, lease, limit)
+	if err != nil {
+		t.Fatalf("claim due: %v", err)
+	}
+	return ds
+}
+
+func testDueOrder(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	now := h.clock.Now()
+	for n, before := range []time.Duration{3, 9, 1, 7, 5} {
+		insert(t, s, scheduled(n, now.Add(-before*time.Second)))
+	}
+	for _, limit := range []int{0, -1} {
+		wantDiff(t, "limit 0 or less", keysOf(), keys(claimDue(t, s, "a", limit)))
+	}
+	first := claimDue(t, s, "a", 2)
+	wantDiff(t, "first two", keysOf(delivery(1), delivery(3)), keys(first))
+	for _, d := range first {
+		wantDiff(t, "owner", "a", d.LeaseOwner)
+		wantDiff(t, "until", now.Add(lease), d.LeaseUntil)
+		wantDiff(t, "owner as stored", "a", get(t, s, d.Key).LeaseOwner)
+	}
+	wantDiff(t, "the rest", keysOf(delivery(4), delivery(0), delivery(2)), keys(claimDue(t, s, "a", 100)))
+	wantDiff(t, "nothing left", keysOf(), keys(claimDue(t, s, "a", 100)))
+}
+
+func testDueOnly(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	now := h.clock.Now()
+	insert(t, s, scheduled(1, now), scheduled(2, now.Add(time.Microsecond)), scheduled(3, now), dead(4))
+	past := dead(5)
+	past.RunAt = now.Add(-time.Hour)
+	insert(t, s, past)
+	claim(t, s, delivery(3).Key, "b")
+	got := claimDue(t, s, "a", 100)
+	wantDiff(t, "due", keysOf(delivery(1)), keys(got))
+	if diff := diffDeliveries(scheduled(1, now), got[0]); diff != "" {
+		t.Errorf("claimed (-want +got):\n%s", diff)
+	}
+	h.clock.advance(time.Microsecond)
+	wantDiff(t, "a moment later", keysOf(delivery(2)), keys(claimDue(t, s, "a", 100)))
+}
+
+func testDueAgain(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	insert(t, s, scheduled(1, h.clock.Now()))
+	claimDue(t, s, "a", 1)
+	h.clock.advance(lease - time.Microsecond)
+	wantDiff(t, "during the lease", keysOf(), keys(claimDue(t, s, "b", 1)))
+	h.clock.advance(time.Microsecond)
+	got := claimDue(t, s, "b", 1)
+	wantDiff(t, "after the lease", keysOf(delivery(1)), keys(got))
+	wantError(t, "complete by the old owner", s.CompleteDelivery(t.Context(), delivery(1).Key, "a"), observer.ErrBusy)
+	if err := s.CompleteDelivery(t.Context(), delivery(1).Key, "b"); err != nil {
+		t.Errorf("complete by the new owner: %v", err)
+	}
+}
+
+func testDueWithoutTime(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	insert(t, s, scheduled(1, time.Time{}))
+	next := nextDue(t, s)
+	if next.IsZero() || next.After(h.clock.Now()) {
+		t.Errorf("next due: got %v, want a time not after %v", next, h.clock.Now())
+	}
+	wantDiff(t, "due", keysOf(delivery(1)), keys(claimDue(t, s, "a", 1)))
+}
+
+func nextDue(t *testing.T, s observer.StateStore) time.Time {
+	t.Helper()
+	at, err := s.NextDue(t.Context())
+	if err != nil {
+		t.Fatalf("next due: %v", err)
+	}
+	return at
+}
+
+func testNextDueNothing(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	wantDiff(t, "of an empty store", time.Time{}, nextDue(t, s))
+	insert(t, s, dead(1), dead(2))
+	claim(t, s, dead(1).Key, "a")
+	wantDiff(t, "of dead letters", time.Time{}, nextDue(t, s))
+}
+
+func testNextDue(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	start := h.clock.Now()
+	insert(t, s, scheduled(1, start.Add(3*time.Hour)), scheduled(2, start.Add(time.Hour)), dead(3))
+	wantDiff(t, "in the future", start.Add(time.Hour), nextDue(t, s))
+	h.clock.advance(2 * time.Hour)
+	wantDiff(t, "in the past", start.Add(time.Hour), nextDue(t, s))
+	remove(t, s, delivery(2).Key)
+	wantDiff(t, "after removing it", start.Add(3*time.Hour), nextDue(t, s))
+}
+
+func testNextDueLease(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	start := h.clock.Now()
+	insert(t, s, scheduled(1, start), scheduled(2, start), scheduled(3, start.Add(time.Hour)))
+	claim(t, s, delivery(1).Key, "a")
+	wantDiff(t, "one is free", start, nextDue(t, s))
+	h.clock.advance(lease / 2)
+	claim(t, s, delivery(2).Key, "a")
+	wantDiff(t, "the end of the first lease", start.Add(lease), nextDue(t, s))
+	if err := s.CompleteDelivery(t.Context(), delivery(1).Key, "a"); err != nil {
+		t.Fatal(err)
+	}
+	wantDiff(t, "the end of the other", start.Add(lease*3/2), nextDue(t, s))
+	h.clock.advance(lease)
+	wantDiff(t, "the lease is over", start, nextDue(t, s))
+	insert(t, s, scheduled(4, start.Add(2*lease)))
+	claim(t, s, delivery(2).Key, "b")
+	wantDiff(t, "a due time before the end of a lease", start.Add(2*lease), nextDue(t, s))
+}
+
+// testContextEnded is about every method: an ended context is an error, and
+// nothing changes.
+func testContextEnded(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	insert(t, s, dead(1), scheduled(2, h.clock.Now()))
+	held := claim(t, s, dead(1).Key, "a")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, call := range map[string]func() error{
+		"load":     func() error { _, err := s.LoadCheckpoint(ctx, "shop"); return err },
+		"save":     func() error { return s.SaveCheckpoint(ctx, "shop", observer.Checkpoint{}) },
+		"insert":   func() error { return s.InsertDelivery(ctx, dead(3)) },
+		"read":     func() error { _, err := s.Delivery(ctx, held.Key); return err },
+		"list":     func() error { _, err := s.Deliveries(ctx, observer.DeliveryFilter{}); return err },
+		"stats":    func() error { _, err := s.DeliveryStats(ctx); return err },
+		"claim":    func() error { _, err := s.ClaimDelivery(ctx, delivery(2).Key, "a", lease); return err },
+		"due":      func() error { _, err := s.ClaimDue(ctx, "a", lease, 1); return err },
+		"next due": func() error { _, err := s.NextDue(ctx); return err },
+		"extend":   func() error { return s.ExtendLease(ctx, held.Key, "a", 2*lease) },
+		"update":   func() error { return s.UpdateDelivery(ctx, held, "a") },
+		"complete": func() error { return s.CompleteDelivery(ctx, held.Key, "a") },
+		"remove":   func() error { return s.RemoveDelivery(ctx, delivery(2).Key) },
+	} {
+		wantError(t, name, call(), context.Canceled)
+	}
+	wantDiff(t, "stored", keysOf(dead(1), dead(2)), list(t, s, observer.DeliveryFilter{}))
+	wantDiff(t, "held until", held.LeaseUntil, get(t, s, held.Key).LeaseUntil)
+	wantDiff(t, "not claimed", "", get(t, s, delivery(2).Key).LeaseOwner)
+	_, err := s.LoadCheckpoint(t.Context(), "shop")
+	wantError(t, "checkpoint", err, observer.ErrNotFound)
+}

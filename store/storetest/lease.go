@@ -1,0 +1,114 @@
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	observer "github.com/fraiseql/observer"
+)
+
+func leaseTests() map[string]func(*testing.T, *harness) {
+	return map[string]func(*testing.T, *harness){
+		"lease/only its holder may use it":     testLeaseHolder,
+		"lease/extend prolongs it from now":    testExtend,
+		"lease/extend may not shorten another": testExtendOther,
+		"lease/dead letters are leased too":    testLeaseDead,
+	}
+}
+
+// uses are the calls that need a running lease.
+func uses(s observer.StateStore) map[string]func(ctx context.Context, d *observer.Delivery, owner string) error {
+	return map[string]func(ctx context.Context, d *observer.Delivery, owner string) error{
+		"update": s.UpdateDelivery,
+		"extend": func(ctx context.Context, d *observer.Delivery, owner string) error {
+			return s.ExtendLease(ctx, d.Key, owner, lease)
+		},
+		"complete": func(ctx context.Context, d *observer.Delivery, owner string) error {
+			return s.CompleteDelivery(ctx, d.Key, owner)
+		},
+	}
+}
+
+// testLeaseHolder tries every use in every way of not holding the lease: "a"
+// must get ErrBusy, and nothing may change.
+func testLeaseHolder(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	n := 0
+	for situation, prepare := range map[string]func(key string){
+		"never claimed": func(string) {},
+		"another's":     func(key string) { claim(t, s, key, "b") },
+		"expired": func(key string) {
+			claim(t, s, key, "a")
+			h.clock.advance(lease)
+		},
+		"expired, then another's": func(key string) {
+			claim(t, s, key, "a")
+			h.clock.advance(lease)
+			claim(t, s, key, "b")
+		},
+		"given back": func(key string) {
+			if err := s.UpdateDelivery(t.Context(), claim(t, s, key, "a"), "a"); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		for name, use := range uses(s) {
+			n++
+			insert(t, s, dead(n))
+			prepare(dead(n).Key)
+			before := get(t, s, dead(n).Key)
+			changed := scheduled(n, h.clock.Now())
+			wantError(t, name+" when "+situation, use(t.Context(), changed, "a"), observer.ErrBusy)
+			after := get(t, s, dead(n).Key)
+			if diff := diffDeliveries(before, after); diff != "" {
+				t.Errorf("%s when %s changed the delivery:\n%s", name, situation, diff)
+			}
+			wantDiff(t, "lease owner when "+situation, before.LeaseOwner, after.LeaseOwner)
+			wantDiff(t, "lease end when "+situation, before.LeaseUntil, after.LeaseUntil)
+		}
+	}
+	for name, use := range uses(s) {
+		wantError(t, name+" of an unknown key", use(t.Context(), dead(0), "a"), observer.ErrBusy)
+	}
+}
+
+func testExtend(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	insert(t, s, scheduled(1, h.clock.Now()))
+	key := delivery(1).Key
+	claim(t, s, key, "a")
+	for range 3 {
+		h.clock.advance(lease - time.Microsecond)
+		if err := s.ExtendLease(t.Context(), key, "a", lease); err != nil {
+			t.Fatalf("extend: %v", err)
+		}
+		wantDiff(t, "until", h.clock.Now().Add(lease), get(t, s, key).LeaseUntil)
+	}
+	_, err := s.ClaimDelivery(t.Context(), key, "b", lease)
+	wantError(t, "claim during the extended lease", err, observer.ErrBusy)
+	h.clock.advance(lease)
+	wantError(t, "extend after the end", s.ExtendLease(t.Context(), key, "a", lease), observer.ErrBusy)
+	claim(t, s, key, "b")
+}
+
+func testExtendOther(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	insert(t, s, dead(1))
+	until := claim(t, s, dead(1).Key, "a").LeaseUntil
+	wantError(t, "extend another's", s.ExtendLease(t.Context(), dead(1).Key, "b", time.Microsecond), observer.ErrBusy)
+	wantDiff(t, "until", until, get(t, s, dead(1).Key).LeaseUntil)
+}
+
+func testLeaseDead(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	insert(t, s, dead(1))
+	d := claim(t, s, dead(1).Key, "a")
+	d.Error = "failed again"
+	if err := s.UpdateDelivery(t.Context(), d, "a"); err != nil {
+		t.Fatal(err)
+	}
+	got := get(t, s, dead(1).Key)
+	wantDiff(t, "error", "failed again", got.Error)
+	wantDiff(t, "state", observer.Dead, got.State)
+}
