@@ -15,11 +15,15 @@ const gomod = "module github.com/fraiseql/observer\n\nrequire (\n\tcel.dev/cel-g
 
 // importing is a package that imports the given paths.
 func importing(name string, paths ...string) string {
-	src := "// Package " + name + " is.\npackage " + name + "\n\n"
-	for _, p := range paths {
-		src += fmt.Sprintf("import _ %q\n", p)
+	var src strings.Builder
+	fmt.Fprintf(&src, "// Package %s is.\npackage %s\n", name, name)
+	for i, p := range paths {
+		if i == 0 {
+			src.WriteString("\n")
+		}
+		fmt.Fprintf(&src, "import _ %q\n", p)
 	}
-	return strings.TrimRight(src, "\n") + "\n"
+	return src.String()
 }
 
 func one(path, content string) map[string]string {
@@ -98,9 +102,9 @@ func documentViolations() []violation {
 
 // goodTree breaks no rule and uses what the rules allow.
 func goodTree() map[string]string {
-	rows := ""
+	var rows strings.Builder
 	for n := 1; n <= invariantCount; n++ {
-		rows += fmt.Sprintf("| %d | x | `relay/relay.go` | `TestRelay` |\n", n)
+		fmt.Fprintf(&rows, "| %d | x | `relay/relay.go` | `TestRelay` |\n", n)
 	}
 	return map[string]string{
 		"go.mod":                 gomod,
@@ -121,7 +125,7 @@ func goodTree() map[string]string {
 		"Makefile":               ".PHONY: test\ntest: ## Test\n",
 		"README.md":              "# A title, `here`\n\n`make test`, we make do. [a](#a-title-here) [b](docs/adr/README.md)\n",
 		"LICENSE":                "", "CONTRIBUTING.md": "", "CHANGELOG.md": "", "ARCHITECTURE.md": "", ".ci/run": "",
-		invariantsDoc:        rows,
+		invariantsDoc:        rows.String(),
 		"docs/adr/README.md": "[x](0000-x.md)\n",
 		"docs/adr/0000-x.md": "# x\n\n## Context\n\n## Decision\n\n## Consequences\n",
 	}

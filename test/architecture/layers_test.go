@@ -169,7 +169,7 @@ func dependenciesStayWhereTheyBelong(tr *tree) []string {
 	var problems []string
 	for _, p := range tr.packages() {
 		for _, imp := range p.imports() {
-			if _, own := inModule(imp); own || isStandard(imp) || p.dir == "internal/deps" {
+			if _, own := inModule(imp); own || isStandard(imp) {
 				continue
 			}
 			if dep := tr.dependency(imp); !mayDependOn(p.dir, dep) {
