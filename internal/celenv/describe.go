@@ -47,10 +47,13 @@ func rewordSyntax(src, message string) string {
 	return "syntax error: " + oneLine(message) + habit(src)
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(shorten(s)), " ") }
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func rewordOverload(function, args string) string {
 	symbol := strings.Trim(function, "_@")
+	if macro, found := strings.CutPrefix(function, "@"); found && macro != "in" {
+		return fmt.Sprintf("%s() does not take %s", macro, strings.Replace(args, eventTypeName+", ", "", 1))
+	}
 	if function != symbol && symbol != "" {
 		return fmt.Sprintf("%s cannot be applied to %s", strings.ReplaceAll(symbol, "_", ""), args)
 	}
@@ -101,7 +104,7 @@ func knownNames() []string {
 		"has", "size", "int", "uint", "double", "string", "number", "bool", "bytes", "timestamp", "duration", "type", "dyn",
 		"abs", "floor", "ceil", "round", "fixed",
 		"contains", "startsWith", "endsWith", "matches", "all", "exists", "exists_one", "map", "filter",
-		"charAt", "indexOf", "lastIndexOf", "lowerAscii", "upperAscii", "replace", "split", "substring", "trim", "join", "reverse",
+		"charAt", "indexOf", "lastIndexOf", "lowerAscii", "upperAscii", "replace", "split", "substring", "trim", "join",
 	}
 }
 

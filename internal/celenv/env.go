@@ -3,6 +3,7 @@ package celenv
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/cost"
@@ -49,7 +50,7 @@ func New() (*Env, error) {
 			cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(),
 			cel.ValidateComprehensionNestingLimit(maxLoops),
 		),
-		ext.Strings(ext.StringsVersion(3)),
+		ext.Strings(ext.StringsVersion(0)),
 		ext.Encoders(),
 		cel.Variable("data", cel.MapType(cel.StringType, cel.DynType)),
 		cel.Variable("old", cel.MapType(cel.StringType, cel.DynType)),
@@ -59,6 +60,7 @@ func New() (*Env, error) {
 	}
 	options = append(options, changeFunctions()...)
 	options = append(options, numberFunctions()...)
+	options = append(options, textFunctions()...)
 	options = append(options, e.operatorFunctions()...)
 	e.cel, err = cel.NewEnv(options...)
 	if err != nil {
@@ -72,14 +74,11 @@ func New() (*Env, error) {
 func (e *Env) operatorFunctions() []cel.EnvOption {
 	options := make([]cel.EnvOption, 0, len(e.ops))
 	for _, op := range e.ops {
-		args := []*cel.Type{cel.DynType}
-		binding := cel.UnaryBinding(op.unary)
-		if op.binary != nil {
-			args = append(args, cel.DynType)
-			binding = cel.BinaryBinding(op.binary)
+		for _, n := range op.arities() {
+			args := slices.Repeat([]*cel.Type{cel.DynType}, n)
+			options = append(options, cel.Function(internalName(op.name),
+				cel.Overload(overloadID(op.name, n), args, cel.DynType, op.binding())))
 		}
-		options = append(options, cel.Function(internalName(op.name),
-			cel.Overload(overloadID(op.name), args, cel.DynType, binding)))
 	}
 	return append(options, mixedArithmetic()...)
 }
@@ -107,9 +106,15 @@ func mixedArithmetic() []cel.EnvOption {
 // costOptions prices the exact operators by the size of what they touch.
 func (e *Env) costOptions() []cost.TrackerOption {
 	var options []cost.TrackerOption
+	for _, id := range []string{"list_join", "list_join_string", "string_split_string", "string_split_string_int"} {
+		options = append(options, cost.OverloadTracker(id, costOfResult))
+	}
 	for _, op := range e.ops {
-		if op.cost != nil {
-			options = append(options, cost.OverloadTracker(overloadID(op.name), op.cost))
+		if op.cost == nil {
+			continue
+		}
+		for _, n := range op.arities() {
+			options = append(options, cost.OverloadTracker(overloadID(op.name, n), op.cost))
 		}
 	}
 	return options

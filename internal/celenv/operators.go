@@ -1,6 +1,9 @@
 package celenv
 
 import (
+	"fmt"
+
+	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
@@ -13,6 +16,9 @@ type operator struct {
 	symbol string
 	unary  func(ref.Val) ref.Val
 	binary func(a, b ref.Val) ref.Val
+	// many takes the receiver and params arguments; each count is an overload.
+	many   func(args ...ref.Val) ref.Val
+	params []int
 	cost   func(args []ref.Val, result ref.Val) *uint64
 }
 
@@ -36,6 +42,7 @@ func operators() []operator {
 		{name: "double", unary: toDouble},
 		{name: "string", unary: toString, cost: costOfResult},
 		{name: "matches", binary: matches, cost: costOfMatch},
+		{name: "replace", many: replace, params: []int{3, 4}, cost: costOfResult},
 		{name: "index", unary: toIndex},
 	}
 }
@@ -43,8 +50,29 @@ func operators() []operator {
 // internalName is what o is called in the environment.
 func internalName(name string) string { return "@exact." + name }
 
-// overloadID is the id of its only overload.
-func overloadID(name string) string { return "exact_" + name }
+// overloadID is the id of its overload with n arguments.
+func overloadID(name string, n int) string { return fmt.Sprintf("exact_%s_%d", name, n) }
+
+// arities are the numbers of arguments it takes.
+func (o operator) arities() []int {
+	switch {
+	case o.many != nil:
+		return o.params
+	case o.binary != nil:
+		return []int{2}
+	}
+	return []int{1}
+}
+
+func (o operator) binding() cel.OverloadOpt {
+	switch {
+	case o.many != nil:
+		return cel.FunctionBinding(o.many)
+	case o.binary != nil:
+		return cel.BinaryBinding(o.binary)
+	}
+	return cel.UnaryBinding(o.unary)
+}
 
 // equal never fails: values of different kinds are different.
 func equal(a, b ref.Val) ref.Val { return types.Bool(equalValues(a, b)) }

@@ -46,6 +46,8 @@ func (r *rewriter) visit(e ast.Expr) {
 		})
 	case name == "matches":
 		r.rewriteMatches(e)
+	case name == "replace" && call.IsMemberFunction():
+		r.replaceCall(e, name, append([]ast.Expr{call.Target()}, call.Args()...))
 	case r.isOperator(name, call):
 		r.replaceCall(e, name, mapExprs(call.Args(), r.exactLiteral))
 	case takesPosition(name) && call.IsMemberFunction():
@@ -105,7 +107,7 @@ func (r *rewriter) isTextList(e ast.Expr) bool {
 // takesPosition lists the functions of texts that have int parameters.
 func takesPosition(name string) bool {
 	switch name {
-	case "charAt", "substring", "indexOf", "lastIndexOf", "split", "replace":
+	case "charAt", "substring", "indexOf", "lastIndexOf", "split":
 		return true
 	}
 	return false
@@ -113,7 +115,7 @@ func takesPosition(name string) bool {
 
 func (r *rewriter) replaceCall(e ast.Expr, name string, args []ast.Expr) {
 	e.SetKindCase(r.factory.NewCall(e.ID(), internalName(name), args...))
-	r.tree.SetReference(e.ID(), ast.NewFunctionReference(overloadID(name)))
+	r.tree.SetReference(e.ID(), ast.NewFunctionReference(overloadID(name, len(args))))
 }
 
 // replaceArgs changes the arguments of a call and leaves the rest.
@@ -155,7 +157,7 @@ func (r *rewriter) wrap(name string, arg ast.Expr) ast.Expr {
 		r.tree.SourceInfo().SetOffsetRange(id, at)
 	}
 	r.tree.SetType(id, types.DynType)
-	r.tree.SetReference(id, ast.NewFunctionReference(overloadID(name)))
+	r.tree.SetReference(id, ast.NewFunctionReference(overloadID(name, 1)))
 	return r.factory.NewCall(id, internalName(name), arg)
 }
 
