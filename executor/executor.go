@@ -80,15 +80,6 @@ func New(cfg Config, observers []Observer) *Executor {
 // being handled finish with those they began with.
 func (x *Executor) Replace(observers []Observer) { x.index.Store(newIndex(observers)) }
 
-// Lookup finds an action of the present observers.
-func (x *Executor) Lookup(observerName string, action int) (Action, bool) {
-	o := x.index.Load().byName[observerName]
-	if o == nil || action < 0 || action >= len(o.Actions) {
-		return Action{}, false
-	}
-	return o.Actions[action], true
-}
-
 // Handle executes e and returns an error when an outcome could not be recorded.
 // That happens only while the process stops: the chains wait for their store,
 // because handling the event again would run its finished actions again.

@@ -17,7 +17,6 @@ type index struct {
 	byEvent map[kind][]*Observer
 	// others holds the observers of all types, for entity types nobody names.
 	others map[observer.Operation][]*Observer
-	byName map[string]*Observer
 }
 
 type kind struct {
@@ -29,12 +28,8 @@ func newIndex(observers []Observer) *index {
 	ix := &index{
 		byEvent: map[kind][]*Observer{},
 		others:  map[observer.Operation][]*Observer{},
-		byName:  map[string]*Observer{},
 	}
 	observers = slices.Clone(observers)
-	for i := range observers {
-		ix.byName[observers[i].Name] = &observers[i]
-	}
 	for _, op := range observer.Operations() {
 		ix.others[op] = wanting(observers, everything, op)
 		for i := range observers {

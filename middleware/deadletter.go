@@ -53,10 +53,13 @@ func (l DeadLetter) Middleware() observer.Middleware[observer.Action] {
 }
 
 // Bury records that d failed for good because of cause. It returns an error
-// only when that could not be recorded before the process stopped.
+// only when that could not be recorded before the process stopped. A delivery
+// that was dead before stays so, whatever OnFailure says: somebody kept it, and
+// the person who redrives it sees the error.
 func (l DeadLetter) Bury(ctx context.Context, d *observer.Delivery, cause error) error {
+	redriven := d.State == observer.Dead
 	d.Reason, d.Error = observer.ReasonOf(cause), cause.Error()
-	if l.OnFailure == LogOnly {
+	if l.OnFailure == LogOnly && !redriven {
 		d.State = observer.Dropped
 		return nil
 	}
@@ -64,7 +67,7 @@ func (l DeadLetter) Bury(ctx context.Context, d *observer.Delivery, cause error)
 	if err := store(ctx, l.Keep, d, l.Logger); err != nil {
 		return err
 	}
-	if l.OnFailure == Alert && l.Alert != nil {
+	if l.OnFailure == Alert && l.Alert != nil && !redriven {
 		l.Alert(ctx, d)
 	}
 	return nil

@@ -29,7 +29,7 @@ type RetryConfig struct {
 // Every attempt is recorded in the delivery.
 //
 // Attempts recorded before count: a delivery that was deferred gets what is
-// left. A dead one that is redriven starts anew.
+// left. A dead one gets one attempt for each time a person redrives it.
 func Retry(cfg RetryConfig) observer.Middleware[observer.Action] {
 	if cfg.MaxAttempts <= 0 {
 		cfg.MaxAttempts = 3
@@ -42,11 +42,10 @@ func Retry(cfg RetryConfig) observer.Middleware[observer.Action] {
 }
 
 func (cfg RetryConfig) run(ctx context.Context, d *observer.Delivery, next observer.Action) (observer.Result, error) {
-	used := len(d.Attempts)
 	if d.State == observer.Dead {
-		used = 0
+		return attempt(ctx, d, next)
 	}
-	began := time.Now()
+	used, began := len(d.Attempts), time.Now()
 	for {
 		result, err := attempt(ctx, d, next)
 		used++

@@ -1,0 +1,117 @@
+// Package app is the whole daemon as a value: [New] wires it from a
+// configuration, [App.Run] runs it until its context ends. It is what the
+// command line runs and what a Go program embeds.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/topology"
+)
+
+// Options are what a daemon is made of.
+type Options struct {
+	// Config is a valid configuration. Required.
+	Config *config.Config
+	// Load reads the configuration again for a reload; nil means that it
+	// cannot be reloaded.
+	Load func() (*config.Config, error)
+	// Logger is slog.Default() when nil.
+	Logger *slog.Logger
+}
+
+// App is one daemon. Make one with [New] and call Run once.
+type App struct {
+	opts     Options
+	topology *topology.Topology
+	lock     *lock
+	logger   *slog.Logger
+
+	mu      sync.Mutex // one reload at a time
+	current *config.Config
+}
+
+// New wires a daemon and opens its state. It fails when another daemon runs on
+// the same state. Call [App.Close] when Run is not called.
+func New(ctx context.Context, opts Options) (*App, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	locked, err := acquire(opts.Config.State.FilePath())
+	if err != nil {
+		return nil, err
+	}
+	t, err := topology.Build(ctx, opts.Config, opts.Logger)
+	if err != nil {
+		return nil, errors.Join(err, locked.release())
+	}
+	return &App{
+		opts: opts, topology: t, lock: locked, logger: opts.Logger,
+		current: opts.Config,
+	}, nil
+}
+
+// Run runs the daemon until ctx ends, drains it, and releases what [New]
+// opened. When it returns, nothing it started is running.
+func (a *App) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, a.Close()) }()
+	if err := a.check(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	parts := a.parts()
+	failed := make(chan error, len(parts))
+	for _, part := range parts {
+		go func() {
+			// One part that cannot go on stops the others: half a daemon would
+			// look healthy and lose time silently.
+			defer cancel()
+			failed <- part(ctx)
+		}()
+	}
+	a.logger.Info("running", "databases", len(a.topology.Databases), "observers", len(a.opts.Config.Observers),
+		"state", a.opts.Config.State.FilePath())
+	var errs []error
+	for range parts {
+		errs = append(errs, <-failed)
+	}
+	counts := a.Counts()
+	a.logger.Info("stopped", "done", counts.Done, "scheduled", counts.Scheduled, "dead", counts.Dead,
+		"dropped", counts.Dropped, "unrecorded", counts.Unrecorded)
+	return errors.Join(errs...)
+}
+
+// parts are what runs side by side.
+func (a *App) parts() []func(context.Context) error {
+	parts := []func(context.Context) error{a.topology.Worker.Run, a.prune, a.watch}
+	for _, db := range a.topology.Databases {
+		parts = append(parts, db.Relay.Run)
+	}
+	return parts
+}
+
+// check reads every change log once, so that a daemon that could read nothing
+// says so at its start and does not go on trying.
+func (a *App) check(ctx context.Context) error {
+	for _, db := range a.topology.Databases {
+		if _, _, err := db.Source.Backlog(ctx, ""); err != nil {
+			return fmt.Errorf("database %s: %w", db.Config.Name, err)
+		}
+	}
+	return nil
+}
+
+// Counts says how deliveries ended so far.
+func (a *App) Counts() middleware.Counts { return a.topology.Counters.Read() }
+
+// Close releases what [New] opened. Run calls it.
+func (a *App) Close() error {
+	return errors.Join(a.topology.Close(), a.lock.release())
+}

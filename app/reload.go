@@ -1,0 +1,77 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"time"
+)
+
+// watchInterval is the time between two looks at the configuration file.
+const watchInterval = time.Second
+
+// Reload reads the configuration again and puts its observers in place, all or
+// none. A file with an error changes nothing. It is safe for concurrent use.
+func (a *App) Reload() error {
+	if a.opts.Load == nil {
+		return errors.New("this daemon was started without a way to read its configuration again")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next, err := a.opts.Load()
+	if err != nil {
+		return err
+	}
+	if changed := a.current.Diff(next); len(changed) > 0 {
+		a.logger.Warn("these sections changed and take effect at the next start", "sections", strings.Join(changed, ", "))
+	}
+	if err := a.topology.Reload(next); err != nil {
+		return err
+	}
+	a.current = next
+	a.logger.Info("configuration reloaded", "observers", len(next.Observers))
+	return nil
+}
+
+// watch reloads when the configuration file changes, until ctx ends. It looks
+// at the file's time and size instead of asking the operating system for news:
+// editors and configuration managers replace files in too many ways.
+func (a *App) watch(ctx context.Context) error {
+	if a.opts.Load == nil || a.opts.Config.Path == "" {
+		<-ctx.Done()
+		return nil
+	}
+	seen := stamp(a.opts.Config.Path)
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		now := stamp(a.opts.Config.Path)
+		if now == seen || now == (fileStamp{}) {
+			continue
+		}
+		seen = now
+		if err := a.Reload(); err != nil {
+			a.logger.Error("configuration was not reloaded; the running one stays", "error", err)
+		}
+	}
+}
+
+type fileStamp struct {
+	modified int64
+	size     int64
+}
+
+// stamp is zero while the file is not there, as in the middle of being replaced.
+func stamp(path string) fileStamp {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fileStamp{}
+	}
+	return fileStamp{modified: info.ModTime().UnixNano(), size: info.Size()}
+}

@@ -1,0 +1,235 @@
+package delivery_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/delivery"
+	memorystore "github.com/fraiseql/observer/store/memory"
+)
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func put(t *testing.T, store observer.DeliveryStore, id string, state observer.State, due time.Time) string {
+	t.Helper()
+	d := observer.NewDelivery(&observer.Event{ID: id, Operation: observer.Insert, EntityType: "Order", EntityID: "1"}, "o", 0, "test")
+	d.State, d.RunAt = state, due
+	if err := store.InsertDelivery(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	return d.Key
+}
+
+// ran remembers when what was run.
+type ran struct {
+	mu    sync.Mutex
+	began time.Time
+	runs  []string
+	end   func(ctx context.Context, d *observer.Delivery) error
+}
+
+func (r *ran) run(ctx context.Context, d *observer.Delivery) error {
+	r.mu.Lock()
+	r.runs = append(r.runs, fmt.Sprintf("%s at %s", d.Event.ID, time.Since(r.began).Round(time.Millisecond)))
+	r.mu.Unlock()
+	if r.end != nil {
+		return r.end(ctx, d)
+	}
+	d.State = observer.Done
+	return nil
+}
+
+func (r *ran) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(slices.Values(r.runs))
+}
+
+func work(t *testing.T, store observer.DeliveryStore, r *ran) (w *delivery.Worker, stop func()) {
+	t.Helper()
+	w = delivery.NewWorker(delivery.WorkerConfig{Store: store, Run: r.run, Owner: "w1", Logger: quiet(), DrainTimeout: 10 * time.Second})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	return w, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("worker: %v", err)
+		}
+	}
+}
+
+func TestWorkerRunsWhatIsDueWhenItIsDue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, r := memorystore.New(memorystore.Config{}), &ran{began: time.Now()}
+		put(t, store, "now", observer.Scheduled, time.Now())
+		put(t, store, "soon", observer.Scheduled, time.Now().Add(300*time.Millisecond))
+		put(t, store, "later", observer.Scheduled, time.Now().Add(time.Hour))
+		put(t, store, "dead", observer.Dead, time.Time{})
+		_, stop := work(t, store, r)
+		<-time.After(2 * time.Hour)
+		stop()
+		if d := cmp.Diff([]string{"later at 1h0m0s", "now at 0s", "soon at 300ms"}, r.all()); d != "" {
+			t.Errorf("runs (-want +got):\n%s", d)
+		}
+		stats, err := store.DeliveryStats(t.Context())
+		if err != nil || stats.Scheduled != 0 || stats.Dead != 1 {
+			t.Errorf("left %+v, %v", stats, err)
+		}
+	})
+}
+
+func TestWorkerIsWoken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, r := memorystore.New(memorystore.Config{}), &ran{began: time.Now()}
+		w, stop := work(t, store, r)
+		synctest.Wait()
+		put(t, store, "now", observer.Scheduled, time.Now())
+		w.Wake()
+		synctest.Wait()
+		if d := cmp.Diff([]string{"now at 0s"}, r.all()); d != "" {
+			t.Error(d)
+		}
+		stop()
+	})
+}
+
+func TestWorkerStoresWhatFailedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memorystore.New(memorystore.Config{})
+		r := &ran{began: time.Now(), end: func(_ context.Context, d *observer.Delivery) error {
+			d.Attempts = append(d.Attempts, observer.Attempt{Number: len(d.Attempts) + 1})
+			if len(d.Attempts) == 3 {
+				d.State, d.Reason, d.Error = observer.Dead, observer.ReasonExhausted, "no"
+				return nil
+			}
+			d.State, d.RunAt = observer.Scheduled, time.Now().Add(time.Minute)
+			return nil
+		}}
+		key := put(t, store, "e", observer.Scheduled, time.Now())
+		_, stop := work(t, store, r)
+		<-time.After(time.Hour)
+		stop()
+		d, err := store.Delivery(t.Context(), key)
+		if err != nil || d.State != observer.Dead || len(d.Attempts) != 3 || d.LeaseOwner != "" {
+			t.Errorf("stored %+v, %v", d, err)
+		}
+		if d := cmp.Diff([]string{"e at 0s", "e at 1m0s", "e at 2m0s"}, r.all()); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+func TestLongRunKeepsItsLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memorystore.New(memorystore.Config{})
+		r := &ran{began: time.Now(), end: func(_ context.Context, d *observer.Delivery) error {
+			<-time.After(10 * time.Minute)
+			d.State = observer.Done
+			return nil
+		}}
+		put(t, store, "e", observer.Scheduled, time.Now())
+		_, stop1 := work(t, store, r)
+		_, stop2 := work(t, store, r)
+		<-time.After(time.Hour)
+		stop1()
+		stop2()
+		if d := cmp.Diff([]string{"e at 0s"}, r.all()); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+func TestLostLeaseStopsTheRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memorystore.New(memorystore.Config{})
+		var cut error
+		r := &ran{began: time.Now(), end: func(ctx context.Context, _ *observer.Delivery) error {
+			<-ctx.Done()
+			cut = context.Cause(ctx)
+			return ctx.Err()
+		}}
+		key := put(t, store, "e", observer.Scheduled, time.Now())
+		_, stop := work(t, store, r)
+		synctest.Wait()
+		d, err := store.Delivery(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.CompleteDelivery(t.Context(), key, d.LeaseOwner); err != nil { // as if taken over and done elsewhere
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		stop()
+		if !errors.Is(cut, observer.ErrBusy) && !errors.Is(cut, observer.ErrNotFound) {
+			t.Errorf("the run ended with %v", cut)
+		}
+	})
+}
+
+func TestRedrive(t *testing.T) {
+	t.Parallel()
+	store := memorystore.New(memorystore.Config{})
+	cfg := func(r *ran) delivery.RedriveConfig {
+		return delivery.RedriveConfig{Store: store, Run: r.run, Owner: "person", Logger: quiet()}
+	}
+	key := put(t, store, "e", observer.Dead, time.Time{})
+	failing := &ran{end: func(_ context.Context, d *observer.Delivery) error {
+		d.Error = "still broken"
+		return nil
+	}}
+	if d, err := delivery.Redrive(t.Context(), cfg(failing), key); err != nil || d.State != observer.Dead {
+		t.Fatalf("failing redrive: %v, %v", d, err)
+	}
+	if d, err := store.Delivery(t.Context(), key); err != nil || d.Error != "still broken" || d.LeaseOwner != "" {
+		t.Fatalf("the item after a redrive that failed: %+v, %v", d, err)
+	}
+	if d, err := delivery.Redrive(t.Context(), cfg(&ran{}), key); err != nil || d.State != observer.Done {
+		t.Fatalf("redrive: %v, %v", d, err)
+	}
+	if _, err := delivery.Redrive(t.Context(), cfg(&ran{}), key); !errors.Is(err, observer.ErrNotFound) {
+		t.Fatalf("redrive of what is done: %v", err)
+	}
+}
+
+func TestTwoRedrivesAtOnceFireOnce(t *testing.T) {
+	t.Parallel()
+	store := memorystore.New(memorystore.Config{})
+	key := put(t, store, "e", observer.Dead, time.Time{})
+	started, release := make(chan struct{}), make(chan struct{})
+	slow := &ran{end: func(_ context.Context, d *observer.Delivery) error {
+		close(started)
+		<-release
+		d.State = observer.Done
+		return nil
+	}}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := delivery.Redrive(t.Context(), delivery.RedriveConfig{Store: store, Run: slow.run, Owner: "a", Logger: quiet()}, key)
+		ended <- err
+	}()
+	<-started
+	_, err := delivery.Redrive(t.Context(), delivery.RedriveConfig{Store: store, Run: slow.run, Owner: "b", Logger: quiet()}, key)
+	if !errors.Is(err, observer.ErrBusy) {
+		t.Errorf("second redrive: %v", err)
+	}
+	close(release)
+	if err := <-ended; err != nil || len(slow.all()) != 1 {
+		t.Errorf("first redrive: %v, %d runs", err, len(slow.all()))
+	}
+}

@@ -1,0 +1,361 @@
+package middleware_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/backoff"
+	"github.com/fraiseql/observer/middleware"
+)
+
+// script is an action that gives one prepared answer per attempt, the last one
+// again and again.
+type script struct {
+	answers []error
+	calls   int
+}
+
+func (s *script) Execute(context.Context, *observer.Delivery) (observer.Result, error) {
+	answer := s.answers[min(s.calls, len(s.answers)-1)]
+	s.calls++
+	return observer.Result{Status: 500, Detail: "answer"}, answer
+}
+
+func newDelivery() *observer.Delivery {
+	return observer.NewDelivery(&observer.Event{ID: "e1", EntityType: "Order", EntityID: "7"}, "notify", 0, "webhook")
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+var errTransient = errors.New("connection refused")
+
+func TestRetryMakesExactlyMaxAttempts(t *testing.T) {
+	t.Parallel()
+	for _, attempts := range []int{1, 2, 3, 7} {
+		synctest.Test(t, func(t *testing.T) {
+			act := &script{answers: []error{errTransient}}
+			d := newDelivery()
+			_, err := middleware.Retry(middleware.RetryConfig{MaxAttempts: attempts, InlineBudget: time.Hour})(act).Execute(t.Context(), d)
+			if act.calls != attempts || len(d.Attempts) != attempts {
+				t.Errorf("%d calls and %d records, want %d", act.calls, len(d.Attempts), attempts)
+			}
+			if err == nil || observer.ReasonOf(err) != observer.ReasonExhausted || !errors.Is(err, errTransient) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestRetryStops(t *testing.T) {
+	t.Parallel()
+	permanent := observer.Permanent(observer.ReasonGone, errors.New("410"))
+	tests := map[string]struct {
+		answers []error
+		calls   int
+		err     error
+	}{
+		"at success":              {[]error{errTransient, nil}, 2, nil},
+		"at a permanent error":    {[]error{errTransient, permanent}, 2, permanent},
+		"at once, when permanent": {[]error{permanent}, 1, permanent},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				act := &script{answers: tt.answers}
+				_, err := middleware.Retry(middleware.RetryConfig{MaxAttempts: 5, InlineBudget: time.Hour})(act).Execute(t.Context(), newDelivery())
+				if act.calls != tt.calls || !errors.Is(err, tt.err) || (tt.err == nil) != (err == nil) {
+					t.Errorf("%d calls, error %v; want %d, %v", act.calls, err, tt.calls, tt.err)
+				}
+			})
+		})
+	}
+}
+
+func TestRetryWaits(t *testing.T) {
+	t.Parallel()
+	fixed := backoff.Policy{Kind: backoff.Fixed, Initial: time.Second}
+	tests := map[string]struct {
+		answers  []error
+		min, max time.Duration
+	}{
+		"by its backoff":         {[]error{errTransient, errTransient, nil}, 2 * time.Second, 2 * time.Second},
+		"as the receiver asks":   {[]error{observer.RetryAfter(errTransient, 7*time.Second), nil}, 7 * time.Second, 7 * time.Second},
+		"no less when asked for": {[]error{observer.RetryAfter(errTransient, 0), nil}, 0, 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				_, err := middleware.Retry(middleware.RetryConfig{MaxAttempts: 5, Backoff: fixed, InlineBudget: time.Hour})(
+					&script{answers: tt.answers}).Execute(t.Context(), newDelivery())
+				if took := time.Since(began); err != nil || took < tt.min || took > tt.max {
+					t.Errorf("took %s, error %v", took, err)
+				}
+			})
+		})
+	}
+}
+
+func TestRetryDefersWhatItsBudgetCannotWaitFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDelivery()
+		act := &script{answers: []error{observer.RetryAfter(errTransient, time.Hour)}}
+		began := time.Now()
+		_, err := middleware.Retry(middleware.RetryConfig{InlineBudget: 2 * time.Second})(act).Execute(t.Context(), d)
+		until, deferred := observer.DeferredUntil(err)
+		if !deferred || !until.Equal(began.Add(time.Hour)) || time.Since(began) != 0 {
+			t.Errorf("deferred %v until %v after %s", deferred, until, time.Since(began))
+		}
+	})
+}
+
+func TestRetryCountsTheAttemptsBeforeItWasDeferred(t *testing.T) {
+	t.Parallel()
+	d := newDelivery()
+	d.State, d.Attempts = observer.Scheduled, make([]observer.Attempt, 2)
+	act := &script{answers: []error{errTransient}}
+	_, err := middleware.Retry(middleware.RetryConfig{MaxAttempts: 3})(act).Execute(t.Context(), d)
+	if _, deferred := observer.DeferredUntil(err); deferred || act.calls != 1 || d.Attempts[2].Number != 3 {
+		t.Errorf("%d calls, error %v, attempts %v", act.calls, err, d.Attempts)
+	}
+}
+
+func TestRedriveIsOneAttempt(t *testing.T) {
+	t.Parallel()
+	d := newDelivery()
+	d.State, d.Attempts = observer.Dead, make([]observer.Attempt, 3)
+	act := &script{answers: []error{errTransient}}
+	_, err := middleware.Retry(middleware.RetryConfig{MaxAttempts: 3, InlineBudget: time.Hour})(act).Execute(t.Context(), d)
+	if act.calls != 1 || len(d.Attempts) != 4 || !errors.Is(err, errTransient) {
+		t.Errorf("%d calls, %d attempts, error %v", act.calls, len(d.Attempts), err)
+	}
+}
+
+func TestRetryEndsItsWaitWhenTheProcessStops(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		drain := make(chan struct{})
+		ended := make(chan error, 1)
+		go func() {
+			_, err := middleware.Retry(middleware.RetryConfig{Backoff: backoff.Policy{Kind: backoff.Fixed, Initial: 20 * time.Second}, InlineBudget: time.Hour})(
+				&script{answers: []error{errTransient}}).Execute(observer.WithDrain(t.Context(), drain), newDelivery())
+			ended <- err
+		}()
+		began := time.Now()
+		synctest.Wait()
+		close(drain)
+		if until, deferred := observer.DeferredUntil(<-ended); !deferred || !until.Equal(began.Add(20*time.Second)) || time.Since(began) != 0 {
+			t.Errorf("deferred %v until %s after %s", deferred, until, time.Since(began))
+		}
+	})
+}
+
+func TestTimeoutBoundsOneAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hang := observer.ActionFunc(func(ctx context.Context, _ *observer.Delivery) (observer.Result, error) {
+			<-ctx.Done()
+			return observer.Result{}, ctx.Err()
+		})
+		began := time.Now()
+		_, err := middleware.Timeout(3*time.Second)(hang).Execute(t.Context(), newDelivery())
+		if time.Since(began) != 3*time.Second || !observer.Retryable(err) || !strings.Contains(err.Error(), "no answer within 3s") {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+	})
+}
+
+func TestRecoverMakesAPanicAnAttempt(t *testing.T) {
+	t.Parallel()
+	broken := observer.ActionFunc(func(context.Context, *observer.Delivery) (observer.Result, error) {
+		var m map[string]int
+		m["x"]++
+		return observer.Result{}, nil
+	})
+	result, err := middleware.Recover()(broken).Execute(t.Context(), newDelivery())
+	if err == nil || !strings.Contains(err.Error(), "nil map") || !strings.Contains(result.Detail, "middleware_test.go") {
+		t.Errorf("error %v, detail %q", err, result.Detail)
+	}
+}
+
+// kept is a store of deliveries that fails a number of times first.
+type kept struct {
+	failures   int
+	deliveries []observer.Delivery
+}
+
+func (k *kept) keep(ctx context.Context, d *observer.Delivery) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if k.failures > 0 {
+		k.failures--
+		return observer.ErrFull
+	}
+	k.deliveries = append(k.deliveries, *d)
+	return nil
+}
+
+func TestInvariant2FailuresAreKeptBeforeTheyCountAsHandled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &kept{failures: 4}
+		dead := middleware.DeadLetter{Keep: store.keep, Logger: quiet()}
+		d := newDelivery()
+		began := time.Now()
+		_, err := dead.Middleware()(&script{answers: []error{errTransient}}).Execute(t.Context(), d)
+		if err != nil || len(store.deliveries) != 1 || d.State != observer.Dead || d.Reason != observer.ReasonExhausted {
+			t.Errorf("error %v, kept %d, delivery %s/%s", err, len(store.deliveries), d.State, d.Reason)
+		}
+		if time.Since(began) == 0 {
+			t.Error("a full store was not waited for")
+		}
+	})
+}
+
+func TestDeadLetterThatCannotBeKeptIsNotHandled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		drain := make(chan struct{})
+		time.AfterFunc(time.Minute, func() { close(drain) })
+		dead := middleware.DeadLetter{Keep: (&kept{failures: 1 << 30}).keep, Logger: quiet()}
+		_, err := dead.Middleware()(&script{answers: []error{errTransient}}).Execute(observer.WithDrain(t.Context(), drain), newDelivery())
+		if !errors.Is(err, observer.ErrFull) {
+			t.Errorf("error %v, want the store's", err)
+		}
+	})
+}
+
+func TestOnFailure(t *testing.T) {
+	t.Parallel()
+	tests := map[middleware.OnFailure]struct {
+		state        observer.State
+		kept, alerts int
+	}{
+		middleware.ToDeadLetters: {observer.Dead, 1, 0},
+		middleware.Alert:         {observer.Dead, 1, 1},
+		middleware.LogOnly:       {observer.Dropped, 0, 0},
+	}
+	for choice, tt := range tests {
+		t.Run(string(choice), func(t *testing.T) {
+			t.Parallel()
+			store, alerts := &kept{}, 0
+			dead := middleware.DeadLetter{
+				OnFailure: choice, Keep: store.keep, Logger: quiet(),
+				Alert: func(context.Context, *observer.Delivery) { alerts++ },
+			}
+			d := newDelivery()
+			if _, err := dead.Middleware()(&script{answers: []error{errTransient}}).Execute(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			if d.State != tt.state || len(store.deliveries) != tt.kept || alerts != tt.alerts {
+				t.Errorf("%s, kept %d, %d alerts; want %+v", d.State, len(store.deliveries), alerts, tt)
+			}
+			d.State = observer.Dead // redriven by a person
+			if _, err := dead.Middleware()(&script{answers: []error{errTransient}}).Execute(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			if d.State != observer.Dead || alerts != tt.alerts {
+				t.Errorf("after a redrive that failed: %s, %d alerts", d.State, alerts)
+			}
+		})
+	}
+}
+
+// stack is the order of the layers, as topology composes them.
+func stack(store *kept, budget time.Duration) observer.Middleware[observer.Action] {
+	return observer.Chain(
+		middleware.DeadLetter{Keep: store.keep, Logger: quiet()}.Middleware(),
+		middleware.Defer(store.keep, quiet()),
+		middleware.Retry(middleware.RetryConfig{MaxAttempts: 2, InlineBudget: budget}),
+		middleware.Timeout(time.Second),
+		middleware.Recover(),
+	)
+}
+
+func TestDeferredIsStoredAsScheduledAndNotBuried(t *testing.T) {
+	t.Parallel()
+	store := &kept{}
+	d := newDelivery()
+	_, err := stack(store, 0)(&script{answers: []error{errTransient}}).Execute(t.Context(), d)
+	if err != nil || len(store.deliveries) != 1 || store.deliveries[0].State != observer.Scheduled || store.deliveries[0].RunAt.IsZero() {
+		t.Errorf("error %v, kept %+v", err, store.deliveries)
+	}
+}
+
+func TestCancelledAttemptIsStoredUnderItsKey(t *testing.T) {
+	t.Parallel()
+	store := &kept{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cut := observer.ActionFunc(func(ctx context.Context, _ *observer.Delivery) (observer.Result, error) {
+		cancel()
+		return observer.Result{}, ctx.Err()
+	})
+	_, err := stack(store, time.Hour)(cut).Execute(ctx, newDelivery())
+	if err != nil || len(store.deliveries) != 1 || store.deliveries[0].State != observer.Scheduled {
+		t.Errorf("error %v, kept %+v", err, store.deliveries)
+	}
+}
+
+func TestAlertsAreLimitedAndCountWhatTheyHoldBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &kept{}
+		alerts := &middleware.Alerts{Name: "@alert", ActionType: "slack", MinInterval: time.Minute, Keep: store.keep, Logger: quiet()}
+		for range 5 {
+			alerts.Raise(t.Context(), newDelivery())
+		}
+		<-time.After(time.Minute)
+		d := newDelivery()
+		d.Key = "other"
+		alerts.Raise(t.Context(), d)
+		if len(store.deliveries) != 2 {
+			t.Fatalf("%d alerts, want 2", len(store.deliveries))
+		}
+		fields, err := store.deliveries[1].Event.Fields()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]any{"delivery": fields["delivery"], "suppressed": fields["suppressed"].(interface{ String() string }).String()}
+		if d := cmp.Diff(map[string]any{"delivery": "other", "suppressed": "4"}, got); d != "" {
+			t.Error(d)
+		}
+		if store.deliveries[0].State != observer.Scheduled || store.deliveries[0].Observer != "@alert" {
+			t.Errorf("alert %+v", store.deliveries[0])
+		}
+	})
+}
+
+func TestObserverWritesOneLineAndCounts(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	counters := &middleware.Counters{}
+	observe := middleware.Observer{Logger: slog.New(slog.NewTextHandler(&out, nil)), Counters: counters}
+	dead := middleware.DeadLetter{OnFailure: middleware.LogOnly, Logger: quiet()}
+	chain := observer.Chain(observe.Middleware(), dead.Middleware())
+	for _, answer := range []error{nil, errTransient, errTransient} {
+		if _, err := chain(&script{answers: []error{answer}}).Execute(t.Context(), newDelivery()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := cmp.Diff(middleware.Counts{Done: 1, Dropped: 2}, counters.Read()); d != "" {
+		t.Error(d)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[0], "state=done") || !strings.Contains(lines[2], "state=dropped") ||
+		!strings.Contains(lines[2], "state_total=2") || !strings.Contains(lines[2], "delivery=e1/notify/0") {
+		t.Errorf("log:\n%s", out.String())
+	}
+}

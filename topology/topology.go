@@ -1,0 +1,139 @@
+// Package topology is the factory: it turns a configuration into the relays,
+// the executor and the worker that run it. It is, with config and app, the only
+// place that knows every adapter.
+//
+// Each database becomes one relay into the one executor:
+//
+//	relay(database_i -> executor) x M        worker(state store -> action)
+package topology
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/delivery"
+	"github.com/fraiseql/observer/executor"
+	"github.com/fraiseql/observer/internal/outbound"
+	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/relay"
+	sqlitesource "github.com/fraiseql/observer/source/sqlite"
+	sqlitestore "github.com/fraiseql/observer/store/sqlite"
+)
+
+// Topology is everything that one process runs, wired and not yet started.
+type Topology struct {
+	// Databases are the observed databases with their relays.
+	Databases []Database
+	// Store keeps checkpoints and unfinished deliveries.
+	Store observer.StateStore
+	// Executor runs the actions of events.
+	Executor *executor.Executor
+	// Worker runs stored deliveries.
+	Worker *delivery.Worker
+	// Counters count how deliveries ended.
+	Counters *middleware.Counters
+	// Owner names this process in leases.
+	Owner string
+
+	layers  *layers
+	actions atomic.Pointer[actions]
+	network *outbound.Network
+	logger  *slog.Logger
+}
+
+// Database is one observed database.
+type Database struct {
+	Config config.Database
+	Source *sqlitesource.Source
+	Relay  *relay.Relay
+}
+
+// Build wires what cfg describes and opens its state store. Call
+// [Topology.Close] when done.
+func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topology, error) {
+	store, err := sqlitestore.Open(ctx, sqlitestore.Config{Path: cfg.State.FilePath(), MaxDead: cfg.DeadLetters.MaxItems})
+	if err != nil {
+		return nil, fmt.Errorf("open state store: %w", err)
+	}
+	t := &Topology{
+		Store: store, Counters: &middleware.Counters{}, Owner: owner(), logger: logger,
+		network: outbound.New(outbound.Config{Allow: cfg.Network.Allow}),
+	}
+	t.buildLayers(cfg)
+	set, err := t.layers.buildActions(cfg, t.deps(cfg))
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	t.actions.Store(set)
+	t.Executor = executor.New(executor.Config{MaxConcurrentActions: maxActions(cfg)}, set.observers)
+	t.buildRelays(cfg)
+	return t, nil
+}
+
+func (t *Topology) buildLayers(cfg *config.Config) {
+	t.Worker = delivery.NewWorker(delivery.WorkerConfig{
+		Store: t.Store, Run: t.RunStored, Owner: t.Owner,
+		DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
+	})
+	t.layers = &layers{
+		store:   t.Store,
+		observe: middleware.Observer{Logger: t.logger, Counters: t.Counters},
+		wake:    t.Worker.Wake, fallback: cfg.Performance.ConcurrentTimeout, logger: t.logger,
+	}
+}
+
+func (t *Topology) buildRelays(cfg *config.Config) {
+	for _, db := range cfg.Databases {
+		source := sqlitesource.New(sqlitesource.Config{
+			Name: db.Name, Path: db.FilePath(), PollInterval: db.PollInterval,
+			BatchSize: db.BatchSize, Logger: t.logger,
+		})
+		t.Databases = append(t.Databases, Database{Config: db, Source: source, Relay: relay.New(relay.Config{
+			Source: source, Handler: t.Executor, Malformed: t.keepMalformed, Checkpoints: t.Store,
+			Lanes: cfg.Performance.MaxConcurrency, InFlight: cfg.Performance.ChannelCapacity,
+			DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
+		})})
+	}
+}
+
+func (t *Topology) deps(cfg *config.Config) config.Deps {
+	return config.Deps{Network: t.network, SMTP: cfg.SMTP, Logger: t.logger}
+}
+
+// Reload puts the observers and alerts of cfg in place of the present ones, all
+// or none. What else differs needs a restart; see config.Config.Diff.
+func (t *Topology) Reload(cfg *config.Config) error {
+	set, err := t.layers.buildActions(cfg, t.deps(cfg))
+	if err != nil {
+		return err
+	}
+	t.actions.Store(set)
+	t.Executor.Replace(set.observers)
+	return nil
+}
+
+// Close releases the state store.
+func (t *Topology) Close() error { return t.Store.Close() }
+
+func maxActions(cfg *config.Config) int {
+	if !cfg.Performance.EnableConcurrent {
+		return 1
+	}
+	return cfg.Performance.MaxConcurrentActions
+}
+
+// owner is unique to this process, and tells a person where it runs.
+func owner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown-host"
+	}
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:8])
+}
