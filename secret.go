@@ -9,22 +9,36 @@ import (
 
 // Secret is a text that never prints: fmt, log/slog and encoding/json show
 // [redacted]. Reveal is the only way to its value, so uses can be searched for.
-type Secret struct{ value string }
+type Secret struct {
+	// value is behind a pointer because package fmt prints unexported fields of
+	// other types without asking their methods: there it finds an address.
+	value *string
+}
 
 const redacted = "[redacted]"
 
 // NewSecret keeps value from being printed.
-func NewSecret(value string) Secret { return Secret{value: value} }
+func NewSecret(value string) Secret {
+	if value == "" {
+		return Secret{}
+	}
+	return Secret{value: &value}
+}
 
 // Reveal returns the value, for the one place that needs it.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // IsZero reports whether the secret is empty.
-func (s Secret) IsZero() bool { return s.value == "" }
+func (s Secret) IsZero() bool { return s.value == nil }
 
 // String never returns the value.
 func (s Secret) String() string {
-	if s.value == "" {
+	if s.IsZero() {
 		return ""
 	}
 	return redacted
@@ -38,7 +52,7 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads the value from a configuration.
 func (s *Secret) UnmarshalText(b []byte) error {
-	s.value = string(b)
+	*s = NewSecret(string(b))
 	return nil
 }
 
@@ -52,8 +66,8 @@ func NewRedactor(secrets ...Secret) Redactor { return Redactor{}.With(secrets...
 func (r Redactor) With(secrets ...Secret) Redactor {
 	values := slices.Clone(r.values)
 	for _, s := range secrets {
-		if s.value != "" && !slices.Contains(values, s.value) {
-			values = append(values, s.value)
+		if !s.IsZero() && !slices.Contains(values, s.Reveal()) {
+			values = append(values, s.Reveal())
 		}
 	}
 	// The longest first: a secret that contains another is replaced whole.
