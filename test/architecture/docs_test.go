@@ -71,8 +71,8 @@ func (tr *tree) checkInvariant(n int, row invariantRow, tests map[string]bool) [
 		}
 	}
 	names := codeSpans(row.test)
-	if len(names) == 0 {
-		problems = append(problems, "names no test")
+	if !namedAfter(n, names) {
+		problems = append(problems, fmt.Sprintf("names no test that begins with TestInvariant%d", n))
 	}
 	for _, name := range names {
 		if !tests[name] {
@@ -80,6 +80,12 @@ func (tr *tree) checkInvariant(n int, row invariantRow, tests map[string]bool) [
 		}
 	}
 	return problems
+}
+
+// namedAfter reports whether one of the tests carries the invariant's number.
+func namedAfter(n int, tests []string) bool {
+	own := regexp.MustCompile(fmt.Sprintf(`^TestInvariant%d([^0-9]|$)`, n))
+	return slices.ContainsFunc(tests, own.MatchString)
 }
 
 func codeSpans(text string) []string {
