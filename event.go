@@ -71,10 +71,12 @@ type Event struct {
 	// producer recorded; "" when absent.
 	ActorType, ActingFor, SchemaVersion, CDCSource string
 
-	decode sync.Once
-	fields map[string]any
-	old    map[string]any
-	err    error
+	decode  sync.Once
+	fields  map[string]any
+	old     map[string]any
+	err     error
+	compare sync.Once
+	changes Changes
 }
 
 // Fields is Data decoded, with every number a json.Number. It is decoded once
@@ -94,7 +96,8 @@ func (e *Event) Old() (map[string]any, error) {
 
 // Changes compares the two images of an UPDATE. It is nil when no before-image
 // was recorded and empty when one was and nothing differs: the two are
-// different answers. Operations other than UPDATE have no changes.
+// different answers. Operations other than UPDATE have no changes. It is
+// computed once and shared: treat it as read-only.
 func (e *Event) Changes() (Changes, error) {
 	if e.Operation != Update {
 		return nil, nil
@@ -103,7 +106,8 @@ func (e *Event) Changes() (Changes, error) {
 	if e.err != nil || e.old == nil {
 		return nil, e.err
 	}
-	return diff(e.old, e.fields), nil
+	e.compare.Do(func() { e.changes = diff(e.old, e.fields) })
+	return e.changes, nil
 }
 
 func (e *Event) decodeImages() {

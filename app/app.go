@@ -101,7 +101,7 @@ func (a *App) parts() []func(context.Context) error {
 // says so at its start and does not go on trying.
 func (a *App) check(ctx context.Context) error {
 	for _, db := range a.topology.Databases {
-		if _, _, err := db.Source.Backlog(ctx, ""); err != nil {
+		if _, err := db.Source.Head(ctx); err != nil {
 			return fmt.Errorf("database %s: %w", db.Config.Name, err)
 		}
 	}
