@@ -39,7 +39,7 @@ func packagesAreDocumented(tr *tree) []string {
 	var problems []string
 	for _, p := range tr.packages() {
 		if !slices.ContainsFunc(p.files, hasPackageDoc) {
-			problems = append(problems, p.dir+": no file has a package comment that begins with \"Package\" and its name, or \"Command\"")
+			problems = append(problems, p.dir+": no file has a package comment that begins with \"Package\" and its name")
 		}
 	}
 	return problems
@@ -47,8 +47,10 @@ func packagesAreDocumented(tr *tree) []string {
 
 func hasPackageDoc(f *goFile) bool {
 	name, text := f.ast.Name.Name, f.ast.Doc.Text()
-	return strings.HasPrefix(text, "Package "+strings.TrimSuffix(name, "_test")+" ") ||
-		name == "main" && strings.HasPrefix(text, "Command ")
+	if name == "main" {
+		return text != ""
+	}
+	return strings.HasPrefix(text, "Package "+strings.TrimSuffix(name, "_test")+" ")
 }
 
 // exportedIsDocumented: every exported type, function, method, constant and
