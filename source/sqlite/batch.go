@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -86,9 +87,13 @@ func (d *decoder) addRaw(ctx context.Context, q queryer, m *observer.Malformed) 
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
-	m.Raw = rawRow(d.log.columns, values)
-	if m.ID == "" {
-		m.ID = malformedID(d.source, p.pk, m.Raw)
-	}
+	d.finish(m, p.pk, rawRow(d.log.columns, values))
 	return nil
+}
+
+func (d *decoder) finish(m *observer.Malformed, pk int64, raw json.RawMessage) {
+	m.Raw = raw
+	if m.ID == "" {
+		m.ID = malformedID(d.source, pk, raw)
+	}
 }

@@ -32,7 +32,9 @@ type stream struct {
 	// version is the data_version the log was last read to its end at; 0 before
 	// the first look (SQLite counts from 1).
 	version int64
-	closed  bool
+	// looks counts the looks for commits, so that a test can see the stream rest.
+	looks  int
+	closed bool
 }
 
 // Open starts reading after a position. It fails when the file or its log is
@@ -47,9 +49,9 @@ func (s *Source) Open(ctx context.Context, after observer.Position) (observer.St
 }
 
 func (s *Source) openStream(ctx context.Context, after observer.Position) (_ *stream, err error) {
-	// The directory is watched before the first look, so that no commit falls
-	// between the two; and the file is remembered before it is opened, so that
-	// one that is swapped in between is noticed.
+	// The file is remembered before it is opened, so that one that is swapped in
+	// between is noticed. The watch begins before the first look at the rows, so
+	// that no commit falls between the two.
 	st := &stream{cfg: s.cfg, pace: pace{idle: s.cfg.PollInterval}}
 	if err := checkFile(s.cfg.Path); err != nil {
 		return nil, err
@@ -119,6 +121,7 @@ func (s *stream) Next(ctx context.Context) (observer.Message, error) {
 
 // fill looks for new rows and says whether there are any.
 func (s *stream) fill(ctx context.Context) (bool, error) {
+	s.looks++
 	if err := s.checkReplaced(); err != nil {
 		return false, err
 	}

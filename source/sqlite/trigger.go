@@ -82,48 +82,35 @@ func (t *table) key(row string) string {
 	if len(t.spec.Key) == 1 {
 		return valueText(row + "." + quoteName(t.spec.Key[0]))
 	}
-	parts := []string{"'['"}
+	members := make([]string, len(t.spec.Key))
 	for i, c := range t.spec.Key {
-		if i > 0 {
-			parts = append(parts, "','")
-		}
-		parts = append(parts, valueJSON(row+"."+quoteName(c)))
+		members[i] = "(+" + row + "." + quoteName(c) + ")"
 	}
-	return concat(append(parts, "']'"))
+	return "(SELECT '['||group_concat(" + valueJSON("column1") + ")||']' FROM (VALUES " + strings.Join(members, ",") + "))"
 }
 
-// image is the expression for a row as a JSON object. It is put together as
-// text: json_object takes 127 arguments in older versions, and would round
-// reals.
+// image is the expression for a row as a JSON object: its columns as rows of a
+// table, of which one expression makes the members. An expression for each
+// column would be compiled with every statement of the application, and take
+// ten times as long as the statement. The unary plus keeps the column from
+// lending its name and its affinity to the table of members.
 func (t *table) image(row string) string {
-	parts := []string{"'{'"}
-	for i, c := range t.captured() {
-		name := string(jsonText(c)) + ":"
-		if i > 0 {
-			name = "," + name
-		}
-		parts = append(parts, quoteText(name), valueJSON(row+"."+quoteName(c)))
+	members := make([]string, 0, len(t.spec.All))
+	for _, c := range t.captured() {
+		members = append(members, "("+quoteText(string(jsonText(c))+":")+",+"+row+"."+quoteName(c)+")")
 	}
-	return concat(append(parts, "'}'"))
-}
-
-// concat joins expressions as a balanced tree: SQLite limits the depth of an
-// expression to 1000, and a chain would copy its beginning again and again.
-func concat(parts []string) string {
-	if len(parts) <= 4 {
-		return strings.Join(parts, "||")
-	}
-	half := len(parts) / 2
-	return "(" + concat(parts[:half]) + ")||(" + concat(parts[half:]) + ")"
+	return "(SELECT '{'||group_concat(column1||" + valueJSON("column2") + ")||'}' FROM (VALUES " + strings.Join(members, ",") + "))"
 }
 
 // valueJSON is the expression for a value as JSON text, by its storage class
-// and not by the declared type.
+// and not by the declared type. Joining with an empty text takes away the mark
+// that the result of a JSON function carries, with which json_quote would take
+// the text for JSON.
 func valueJSON(v string) string {
 	return strings.NewReplacer("$v", v, "$real", realText(v), "$most", fmt.Sprint(mostValue)).Replace(
 		`CASE typeof($v) WHEN 'null' THEN 'null' WHEN 'integer' THEN CAST($v AS TEXT) WHEN 'real' THEN $real ` +
 			`ELSE CASE WHEN length($v)>$most THEN '{"omitted_bytes":'||length(CAST($v AS BLOB))||'}' ` +
-			`WHEN typeof($v)='text' THEN json_quote($v) ELSE '"\\x'||lower(hex($v))||'"' END END`)
+			`WHEN typeof($v)='text' THEN json_quote($v||'') ELSE '"\\x'||lower(hex($v))||'"' END END`)
 }
 
 // valueText is the expression for a value as plain text; NULL stays NULL.
@@ -136,6 +123,6 @@ func valueText(v string) string {
 // number. JSON has no infinity: it becomes a string.
 func realText(v string) string {
 	return strings.ReplaceAll(
-		`CASE WHEN $v=9e999 THEN '"Infinity"' WHEN $v=-9e999 THEN '"-Infinity"' `+
-			`WHEN CAST(printf('%!.15g',$v) AS REAL)=$v THEN printf('%!.15g',$v) ELSE printf('%!.17g',$v) END`, "$v", v)
+		`CASE WHEN +$v=9e999 THEN '"Infinity"' WHEN +$v=-9e999 THEN '"-Infinity"' `+
+			`WHEN CAST(printf('%!.15g',$v) AS REAL)=+$v THEN printf('%!.15g',$v) ELSE printf('%!.17g',$v) END`, "$v", v)
 }

@@ -1,0 +1,103 @@
+package sqlite_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/fraiseql/observer/source/sqlite"
+)
+
+const benchRows = 20_000
+
+func benchLog(b *testing.B) *database {
+	b.Helper()
+	d := captured(b, sqlite.Capture{Table: "orders"}, "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT, status TEXT, total REAL, note TEXT)")
+	d.must(b, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+		INSERT INTO orders SELECT i, 'customer ' || i, 'new', i / 100.0, 'an ordinary note of ordinary length' FROM n`, benchRows)
+	b.ReportAllocs()
+	return d
+}
+
+// BenchmarkRead is the source; compare with BenchmarkBareScan.
+func BenchmarkRead(b *testing.B) {
+	d := benchLog(b)
+	src := sqlite.New(sqlite.Config{Path: d.path})
+	for b.Loop() {
+		s := openStream(b, src, "")
+		for range benchRows {
+			if m, err := s.Next(b.Context()); err != nil || m.Event == nil {
+				b.Fatal(m, err)
+			}
+		}
+		if err := s.Close(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*benchRows/b.Elapsed().Seconds(), "rows/s")
+}
+
+// BenchmarkBareScan reads the same columns of the same rows and keeps nothing.
+func BenchmarkBareScan(b *testing.B) {
+	d := benchLog(b)
+	for b.Loop() {
+		rows, err := d.QueryContext(b.Context(), `SELECT pk_entity_change_log, id, object_type, modification_type, created_at, object_id,
+			object_data, object_data_before, tenant_id, fk_contact, seq, duration_ms, actor_type, acting_for, schema_version, extra_metadata
+			FROM tb_entity_change_log ORDER BY pk_entity_change_log`)
+		if err != nil {
+			b.Fatal(err)
+		}
+		values := make([]any, 16)
+		dest := make([]any, len(values))
+		for i := range values {
+			dest[i] = &values[i]
+		}
+		for rows.Next() {
+			if err := rows.Scan(dest...); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := rows.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*benchRows/b.Elapsed().Seconds(), "rows/s")
+}
+
+// BenchmarkCommitToNext is the time from the call that commits to the message.
+func BenchmarkCommitToNext(b *testing.B) {
+	d := migrated(b)
+	s := openStream(b, sqlite.New(sqlite.Config{Path: d.path, PollInterval: time.Hour}), "")
+	i := 0
+	for b.Loop() {
+		i++
+		d.commit(b, fmt.Sprint(i))
+		if m := next(b, s); m.ID() != fmt.Sprint(i) {
+			b.Fatal(m.ID())
+		}
+	}
+}
+
+// BenchmarkInsert says what capturing costs the application: a prepared INSERT
+// of one row in a transaction of its own, with and without triggers.
+func BenchmarkInsert(b *testing.B) {
+	for _, with := range []bool{false, true} {
+		b.Run(fmt.Sprintf("captured=%t", with), func(b *testing.B) {
+			d := newDatabase(b, "CREATE TABLE t (id INTEGER PRIMARY KEY, a, b, c, d)")
+			if with {
+				if _, err := sqlite.AddCapture(b.Context(), d.path, sqlite.Capture{Table: "t", Entity: "E"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			st, err := d.PrepareContext(b.Context(), "INSERT INTO t (a, b, c, d) VALUES (1, 'text', 2.5, NULL)")
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if _, err := st.ExecContext(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
