@@ -11,7 +11,7 @@ import (
 
 // leased reports whether somebody runs d. A lease is over at LeaseUntil, also
 // when nobody else claimed the delivery since.
-func (s *Store) leased(d *observer.Delivery) bool { return d.LeaseUntil.After(s.clock()) }
+func leased(d *observer.Delivery, now time.Time) bool { return d.LeaseUntil.After(now) }
 
 func (s *Store) lease(d *observer.Delivery, owner string, lease time.Duration) {
 	d.LeaseOwner, d.LeaseUntil = owner, s.clock().Add(lease)
@@ -31,7 +31,7 @@ func (s *Store) ClaimDelivery(ctx context.Context, key, owner string, lease time
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("claim delivery %s: %w", key, observer.ErrNotFound)
-	case s.leased(d) && d.LeaseOwner != owner:
+	case leased(d, s.clock()) && d.LeaseOwner != owner:
 		return nil, fmt.Errorf("claim delivery %s: %w", key, observer.ErrBusy)
 	}
 	s.lease(d, owner, lease)
@@ -47,7 +47,7 @@ func (s *Store) ClaimDue(ctx context.Context, owner string, lease time.Duration,
 	defer s.mu.Unlock()
 	now := s.clock()
 	due := s.sorted(func(d *observer.Delivery) bool {
-		return d.State == observer.Scheduled && !d.RunAt.After(now) && !s.leased(d)
+		return d.State == observer.Scheduled && !d.RunAt.After(now) && !leased(d, now)
 	}, func(a, b *observer.Delivery) int { return cmp.Or(a.RunAt.Compare(b.RunAt), oldestFirst(a, b)) })
 	due = due[:min(max(limit, 0), len(due))]
 	for i, d := range due {
@@ -66,12 +66,13 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var next time.Time
+	now := s.clock()
 	for _, d := range s.deliveries {
 		if d.State != observer.Scheduled {
 			continue
 		}
 		at := d.RunAt
-		if s.leased(d) {
+		if leased(d, now) {
 			at = d.LeaseUntil
 		} else if at.IsZero() {
 			at = d.CreatedAt // stored without a time: due since it is there
@@ -136,7 +137,7 @@ func (s *Store) CompleteDelivery(ctx context.Context, key, owner string) error {
 // held is the delivery under key if owner's lease on it is running.
 func (s *Store) held(key, owner string) (*observer.Delivery, error) {
 	d, ok := s.deliveries[key]
-	if !ok || !s.leased(d) || d.LeaseOwner != owner {
+	if !ok || !leased(d, s.clock()) || d.LeaseOwner != owner {
 		return nil, observer.ErrBusy
 	}
 	return d, nil

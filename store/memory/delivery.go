@@ -130,7 +130,7 @@ func (s *Store) RemoveDelivery(ctx context.Context, key string) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("remove delivery %s: %w", key, observer.ErrNotFound)
-	case s.leased(d):
+	case leased(d, s.clock()):
 		return fmt.Errorf("remove delivery %s: %w", key, observer.ErrBusy)
 	}
 	s.drop(d)
@@ -173,7 +173,7 @@ func oldestFirst(a, b *observer.Delivery) int {
 // show is a copy for the caller, without a lease that ran out.
 func (s *Store) show(d *observer.Delivery) *observer.Delivery {
 	c := clone(d)
-	if !s.leased(d) {
+	if !leased(d, s.clock()) {
 		release(c)
 	}
 	return c

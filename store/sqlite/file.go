@@ -89,7 +89,9 @@ func createFile(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := sql.Open("sqlite", dsn+"&modeof="+url.QueryEscape(model.Name()))
+	// SQLite decodes %20 but not the + that stands for a space in forms.
+	escaped := strings.ReplaceAll(url.QueryEscape(model.Name()), "+", "%20")
+	db, err := sql.Open("sqlite", dsn+"&modeof="+escaped)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,287 @@
+package sqlite_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	observer "github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/store/sqlite"
+)
+
+// childMode names the variable that turns the test binary into another process
+// on the file in childPath.
+const (
+	childMode = "OBSERVER_STORE_TEST_CHILD"
+	childPath = "OBSERVER_STORE_TEST_PATH"
+)
+
+func TestMain(m *testing.M) {
+	children := map[string]func(context.Context, *sqlite.Store, *acks) error{
+		"write": childWrite, "open": childOpen, "claim": childClaim,
+	}
+	child, ok := children[os.Getenv(childMode)]
+	if !ok {
+		m.Run()
+		return
+	}
+	ctx := context.Background()
+	s, err := sqlite.Open(ctx, sqlite.Config{Path: os.Getenv(childPath), BusyTimeout: time.Minute})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := errors.Join(child(ctx, s, &acks{}), s.Close()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// acks prints what the store acknowledged, a line at a time.
+type acks struct{ mu sync.Mutex }
+
+func (a *acks) print(words ...any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fmt.Println(words...)
+}
+
+const childWriters = 4
+
+// childWrite stores for ever: it is killed.
+func childWrite(ctx context.Context, s *sqlite.Store, a *acks) error {
+	errs := make(chan error)
+	for w := range childWriters {
+		go func() {
+			for n := 1; ; n++ {
+				if err := childStep(ctx, s, a, fmt.Sprintf("%d-%d", os.Getpid(), w), n); err != nil {
+					errs <- err
+					return
+				}
+			}
+		}()
+	}
+	return <-errs
+}
+
+func childStep(ctx context.Context, s *sqlite.Store, a *acks, writer string, n int) error {
+	d := deadLetter(fmt.Sprintf("%s-%d", writer, n))
+	if err := s.InsertDelivery(ctx, d); err != nil {
+		return err
+	}
+	a.print("stored", d.Key)
+	if n%3 == 0 {
+		if _, err := s.ClaimDelivery(ctx, d.Key, writer, time.Hour); err != nil {
+			return err
+		}
+		a.print("completing", d.Key) // from here on it may be gone
+		if err := s.CompleteDelivery(ctx, d.Key, writer); err != nil {
+			return err
+		}
+		a.print("completed", d.Key)
+	}
+	cp := observer.Checkpoint{Position: observer.Position(strconv.Itoa(n)), Done: []string{d.Key}}
+	if err := s.SaveCheckpoint(ctx, writer, cp); err != nil {
+		return err
+	}
+	a.print("saved", writer, n)
+	return nil
+}
+
+func childOpen(ctx context.Context, s *sqlite.Store, _ *acks) error {
+	return s.SaveCheckpoint(ctx, strconv.Itoa(os.Getpid()), observer.Checkpoint{})
+}
+
+func childClaim(ctx context.Context, s *sqlite.Store, a *acks) error {
+	for {
+		ds, err := s.ClaimDue(ctx, strconv.Itoa(os.Getpid()), time.Hour, 3)
+		if err != nil || len(ds) == 0 {
+			return err
+		}
+		for _, d := range ds {
+			a.print("claimed", d.Key)
+		}
+	}
+}
+
+func startChild(t *testing.T, mode, path string) (cmd *exec.Cmd, stdout io.Reader) {
+	t.Helper()
+	cmd = exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), childMode+"="+mode, childPath+"="+path)
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, stdout
+}
+
+// oracle is what a process was told before it was killed.
+type oracle struct {
+	stored, completing, completed map[string]bool
+	saved                         map[string]int
+}
+
+func (o *oracle) read(t *testing.T, line string) {
+	t.Helper()
+	words := strings.Fields(line)
+	switch words[0] {
+	case "stored":
+		o.stored[words[1]] = true
+	case "completing":
+		o.completing[words[1]] = true
+	case "completed":
+		o.completed[words[1]] = true
+	case "saved":
+		n, err := strconv.Atoi(words[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.saved[words[1]] = n
+	default:
+		t.Fatalf("unexpected line %q", line)
+	}
+}
+
+// Everything that was acknowledged before a kill at any moment is there
+// afterwards, in the state that was acknowledged or a later one.
+func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	o := &oracle{stored: map[string]bool{}, completing: map[string]bool{}, completed: map[string]bool{}, saved: map[string]int{}}
+	rounds := 12
+	if testing.Short() {
+		rounds = 3
+	}
+	for range rounds {
+		killChild(t, path, o, rand.IntN(400))
+		o.check(t, path)
+	}
+	if len(o.completed) == 0 || len(o.saved) == 0 {
+		t.Errorf("got %d completed and %d saved: the test tests nothing", len(o.completed), len(o.saved))
+	}
+	wantSound(t, path)
+}
+
+// killChild kills a writing process after some of its lines, wherever it is
+// then, and reads what it had printed.
+func killChild(t *testing.T, path string, o *oracle, after int) {
+	t.Helper()
+	cmd, stdout := startChild(t, "write", path)
+	lines := bufio.NewReader(stdout)
+	for n := 0; ; n++ {
+		if n == after {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			break // a line cut off by the kill was not acknowledged to anybody
+		}
+		o.read(t, line)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("the child ended by itself")
+	}
+}
+
+func (o *oracle) check(t *testing.T, path string) {
+	t.Helper()
+	s := opened(t, sqlite.Config{Path: path})
+	ds, err := s.Deliveries(t.Context(), observer.DeliveryFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, d := range ds {
+		there[d.Key] = true
+		if len(d.Attempts) != 1 || d.Event == nil || d.Error != "status 400" {
+			t.Errorf("%s is not whole: %+v", d.Key, d)
+		}
+	}
+	for key := range o.stored {
+		if !there[key] && !o.completing[key] {
+			t.Errorf("%s was stored and is lost", key)
+		}
+	}
+	for key := range o.completed {
+		if there[key] {
+			t.Errorf("%s was completed and is there again", key)
+		}
+	}
+	for name, n := range o.saved {
+		cp, err := s.LoadCheckpoint(t.Context(), name)
+		if got, _ := strconv.Atoi(string(cp.Position)); err != nil || got < n {
+			t.Errorf("checkpoint %s: got %q and error %v, want at least %d", name, cp.Position, err, n)
+		}
+	}
+	stats, err := s.DeliveryStats(t.Context())
+	if err != nil || stats.Dead != len(ds) {
+		t.Errorf("got a count of %d and error %v, want %d", stats.Dead, err, len(ds))
+	}
+}
+
+func TestManyProcessesOpenOneNewFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	const n = 6
+	var cmds []*exec.Cmd
+	for range n {
+		cmd, _ := startChild(t, "open", path)
+		cmds = append(cmds, cmd)
+	}
+	for _, cmd := range cmds {
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("child: %v", err)
+		}
+	}
+	wantOpenedBy(t, path, n)
+}
+
+func TestManyProcessesClaimEachDeliveryOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	s := opened(t, sqlite.Config{Path: path})
+	var want []string
+	for n := range 150 {
+		d := deadLetter(fmt.Sprintf("%04d", n))
+		d.State = observer.Scheduled
+		insert(t, s, d)
+		want = append(want, "claimed "+d.Key)
+	}
+	var mu sync.Mutex
+	var got []string
+	var wg sync.WaitGroup
+	for range 3 {
+		cmd, stdout := startChild(t, "claim", path)
+		wg.Go(func() {
+			text, err := io.ReadAll(stdout)
+			if err := errors.Join(err, cmd.Wait()); err != nil {
+				t.Errorf("child: %v", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, strings.Split(strings.TrimSpace(string(text)), "\n")...)
+		})
+	}
+	wg.Wait()
+	slices.Sort(got)
+	if !slices.Equal(slices.DeleteFunc(got, func(line string) bool { return line == "" }), want) {
+		t.Errorf("got %d claims, want each of %d deliveries once:\n%s", len(got), len(want), strings.Join(got, "\n"))
+	}
+}

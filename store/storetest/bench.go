@@ -1,0 +1,112 @@
+package storetest
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	observer "github.com/fraiseql/observer"
+)
+
+// Bench measures what the daemon does most: saving checkpoints, and a delivery
+// from insertion over the claim to completion, by one caller and by 16.
+func Bench(b *testing.B, open func(b *testing.B) observer.StateStore) {
+	b.Helper()
+	for _, bench := range []struct {
+		name    string
+		callers int
+		run     func(*testing.B, observer.StateStore, int) error
+	}{
+		{"checkpoint/1 caller", 1, benchCheckpoint(0)},
+		{"checkpoint/1 caller, 1000 done ids", 1, benchCheckpoint(1000)},
+		{"checkpoint/16 callers", 16, benchCheckpoint(0)},
+		{"insert, claim, complete/1 caller", 1, benchCycle},
+		{"insert, claim, complete/16 callers", 16, benchCycle},
+		{"claim due and reschedule, 10000 stored/1 caller", 1, benchDue},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			s := open(b)
+			defer s.Close() //nolint:errcheck // the figures are taken
+			if bench.callers == 1 {
+				measure(b, func(n int) error { return bench.run(b, s, n) })
+				return
+			}
+			measureParallel(b, bench.callers, func(n int) error { return bench.run(b, s, n) })
+		})
+	}
+}
+
+func measure(b *testing.B, f func(n int) error) {
+	b.Helper()
+	n := 0
+	for b.Loop() {
+		if err := f(n); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "op/s")
+}
+
+func measureParallel(b *testing.B, callers int, f func(n int) error) {
+	b.Helper()
+	var next, failed atomic.Int64
+	together(callers, func(int) {
+		for {
+			n := int(next.Add(1))
+			if n > b.N || failed.Load() > 0 {
+				return
+			}
+			if err := f(n); err != nil {
+				failed.Add(1)
+				b.Error(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "op/s")
+}
+
+func benchCheckpoint(done int) func(*testing.B, observer.StateStore, int) error {
+	cp := observer.Checkpoint{}
+	for i := range done {
+		cp.Done = append(cp.Done, fmt.Sprintf("0190b5a4-0000-7000-8000-%012d", i))
+	}
+	return func(b *testing.B, s observer.StateStore, n int) error {
+		b.Helper()
+		saved := cp
+		saved.Position = position(n)
+		return s.SaveCheckpoint(b.Context(), fmt.Sprint("source-", n%16), saved)
+	}
+}
+
+func benchCycle(b *testing.B, s observer.StateStore, n int) error {
+	b.Helper()
+	d := scheduled(n, time.Time{})
+	if err := s.InsertDelivery(b.Context(), d); err != nil {
+		return err
+	}
+	if _, err := s.ClaimDelivery(b.Context(), d.Key, "a", lease); err != nil {
+		return err
+	}
+	return s.CompleteDelivery(b.Context(), d.Key, "a")
+}
+
+func benchDue(b *testing.B, s observer.StateStore, n int) error {
+	b.Helper()
+	if n == 0 {
+		b.StopTimer()
+		for i := range 10_000 {
+			if err := s.InsertDelivery(b.Context(), scheduled(i, time.Unix(int64(i), 0))); err != nil {
+				return err
+			}
+		}
+		b.StartTimer()
+	}
+	ds, err := s.ClaimDue(b.Context(), "a", lease, 1)
+	if err != nil || len(ds) != 1 {
+		return fmt.Errorf("claimed %d, want 1: %w", len(ds), err)
+	}
+	ds[0].RunAt = time.Unix(int64(10_000+n), 0)
+	return s.UpdateDelivery(b.Context(), ds[0], "a")
+}
