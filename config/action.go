@@ -1,0 +1,178 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/action/email"
+	actionlog "github.com/fraiseql/observer/action/log"
+	"github.com/fraiseql/observer/action/slack"
+	"github.com/fraiseql/observer/action/webhook"
+	"github.com/fraiseql/observer/internal/outbound"
+)
+
+// Action is one action of an observer.
+type Action struct {
+	// Type is webhook, slack, email or log.
+	Type string `toml:"type"`
+	// Timeout ends an attempt; concurrent_timeout_ms of [performance] unless set.
+	Timeout time.Duration `toml:"timeout" default:"0s" min:"1ms" max:"24h"`
+	// Config is what the package of the action type reads: *webhook.Config,
+	// *slack.Config, *email.Config or *log.Config.
+	Config any `toml:"-"`
+}
+
+// Deps are what actions are built with.
+type Deps struct {
+	// Network reaches receivers; required.
+	Network *outbound.Network
+	// SMTP is the server of email actions.
+	SMTP email.Server
+	// Logger is where log actions write; required.
+	Logger *slog.Logger
+}
+
+// newActionConfig is the configuration of an action type, empty, or nil for a
+// type that does not exist. Together with [Action.Build] it is where action
+// types are registered.
+func newActionConfig(actionType string) any {
+	switch actionType {
+	case "webhook":
+		return &webhook.Config{}
+	case "slack":
+		return &slack.Config{}
+	case "email":
+		return &email.Config{}
+	case "log":
+		return &actionlog.Config{}
+	}
+	return nil
+}
+
+// Build makes the action. An invalid configuration gives
+// [observer.FieldError]s, joined.
+func (a Action) Build(d Deps) (observer.Action, error) {
+	switch cfg := a.Config.(type) {
+	case *webhook.Config:
+		return built(webhook.New(*cfg, d.Network.HTTPClient()))
+	case *slack.Config:
+		return built(slack.New(*cfg, d.Network.HTTPClient()))
+	case *email.Config:
+		return built(email.New(*cfg, d.SMTP, d.Network.DialContext))
+	case *actionlog.Config:
+		return built(actionlog.New(*cfg, d.Logger))
+	}
+	return nil, &observer.FieldError{Field: "type", Err: checkType(a.Type)}
+}
+
+// built keeps a nil pointer from becoming an action that is not nil.
+func built[A observer.Action](a A, err error) (observer.Action, error) {
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func actionTypes() []string { return []string{"webhook", "slack", "email", "log"} }
+
+// laterTypes are action types that FraiseQL users know and this version lacks.
+func laterTypes() []string { return []string{"sms", "push", "search", "cache", "database"} }
+
+// checkType says why there is no action of a type.
+func checkType(actionType string) error {
+	switch {
+	case actionType == "":
+		return fmt.Errorf("is missing: write %s", list(actionTypes()))
+	case slices.Contains(laterTypes(), actionType):
+		return fmt.Errorf("%q %s (available: %s)", actionType, notAvailable, strings.Join(actionTypes(), ", "))
+	}
+	message := "unknown action type " + strconv.Quote(actionType)
+	if best := nearest(actionType, actionTypes()); best != "" {
+		message += ": did you mean " + best + "?"
+	}
+	return fmt.Errorf("%s (available: %s)", message, strings.Join(actionTypes(), ", "))
+}
+
+func (a *Action) read(s *scope) {
+	before := len(s.errors)
+	s.fields(a)
+	a.Config = newActionConfig(a.Type)
+	if a.Config == nil {
+		s.lenient = true
+		if !s.failed("type") {
+			s.failKey("type", "%s", s.vault.redactor.Redact(checkType(a.Type).Error()))
+		}
+		return
+	}
+	s.fields(a.Config)
+	complete := len(s.errors) == before
+	s.later = append(s.later, func(c *Config) {
+		if a.Timeout == 0 {
+			a.Timeout = c.Performance.ConcurrentTimeout
+		}
+		if complete {
+			s.checkAction(a, c)
+		}
+	})
+}
+
+func (a *Alert) read(s *scope) {
+	s.fields(a)
+	a.Action.read(s)
+}
+
+// checkAction builds the action for what is wrong with it.
+func (s *scope) checkAction(a *Action, c *Config) {
+	deps := Deps{
+		Network: outbound.New(outbound.Config{Allow: c.Network.Allow}),
+		SMTP:    c.SMTP, Logger: slog.New(slog.DiscardHandler),
+	}
+	if _, err := a.Build(deps); err != nil {
+		s.failFields(err)
+	}
+}
+
+// failFields puts each error of a tree of joined errors at its key.
+func (s *scope) failFields(err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			s.failFields(one)
+		}
+		return
+	}
+	var field *observer.FieldError
+	if !errors.As(err, &field) {
+		s.fail(s.at.key, s.path, "%s", s.vault.safe(err.Error()))
+		return
+	}
+	message := s.vault.safe(field.Err.Error())
+	at := s
+	key := field.Field
+	if rest, ok := strings.CutPrefix(key, "smtp."); ok {
+		at, key = s.smtp(), rest
+	}
+	if table, entry, ok := strings.Cut(key, "."); ok && at.table[table] != nil {
+		if inner, ok := at.table[table].table(); ok {
+			at, key = at.nested(table, at.table[table], inner), entry
+		}
+	}
+	at.failKey(key, "%s", message)
+}
+
+// smtp is the scope of the [smtp] section; without one, mistakes stand where
+// the action is.
+func (s *scope) smtp() *scope {
+	root, _ := s.doc.root.table()
+	section := &scope{reader: s.reader, at: s.at, path: "smtp"}
+	if v := root["smtp"]; v != nil {
+		section.at = v
+		section.table, _ = v.table()
+	}
+	return section
+}

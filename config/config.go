@@ -1,0 +1,129 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/action/email"
+)
+
+// Config is a whole configuration: valid, with every default filled in. It is
+// read-only after [Load] and never prints a value, since any of them may have
+// come from the environment.
+type Config struct {
+	// Path is the file it was read from, as it was named.
+	Path string `toml:"-"`
+	// Databases are where changes come from: at least one.
+	Databases []Database `toml:"databases"`
+	// State is where the daemon keeps what it must not forget.
+	State State `toml:"state"`
+	// Network says what actions may reach.
+	Network Network `toml:"network"`
+	// Performance bounds what runs at once.
+	Performance Performance `toml:"performance"`
+	// DeadLetters bounds what waits for a person.
+	DeadLetters DeadLetters `toml:"dead_letters"`
+	// SMTP is the server of the email actions.
+	SMTP email.Server `toml:"smtp"`
+	// Alert is the action for observers with on_failure = "alert" that have none
+	// of their own; nil when there is none.
+	Alert *Alert `toml:"alert"`
+	// Log says what the daemon logs.
+	Log Log `toml:"log"`
+	// Observers are what to do about which changes. There may be none.
+	Observers []Observer `toml:"observers"`
+
+	// variables are the names of the environment that stand for a key.
+	variables map[string]bool
+}
+
+// State is where checkpoints and unfinished deliveries are kept.
+type State struct {
+	// URL is a SQLite file; one beside the configuration file unless set.
+	URL observer.Secret `toml:"url" default:"sqlite:fraiseql-observer.state.db"`
+
+	path string
+}
+
+// FilePath is the SQLite file of the store.
+func (s State) FilePath() string { return s.path }
+
+// Network says which addresses actions may reach beyond the public ones.
+type Network struct {
+	// Allow lists private and reserved ranges.
+	Allow []netip.Prefix `toml:"allow"`
+}
+
+// Performance bounds what runs at once.
+type Performance struct {
+	// EnableConcurrent runs the actions of an event at once; without it they
+	// run one at a time, in their order.
+	EnableConcurrent bool `toml:"enable_concurrent" default:"true"`
+	// MaxConcurrentActions is how many actions of one event run at once.
+	MaxConcurrentActions int `toml:"max_concurrent_actions" default:"10" min:"1" max:"10000"`
+	// ConcurrentTimeout ends an attempt of an action that names no timeout.
+	ConcurrentTimeout time.Duration `toml:"concurrent_timeout_ms" default:"30000" min:"1" max:"86400000"`
+	// ChannelCapacity is how many events may be unfinished at once.
+	ChannelCapacity int `toml:"channel_capacity" default:"1000" min:"1" max:"1000000"`
+	// MaxConcurrency is how many entities are worked on at once.
+	MaxConcurrency int `toml:"max_concurrency" default:"50" min:"1" max:"10000"`
+	// ShutdownTimeout is how long a stop may wait for what has begun.
+	ShutdownTimeout time.Duration `toml:"shutdown_timeout" default:"30s" min:"0s" max:"24h"`
+}
+
+// DeadLetters bounds what waits for a person.
+type DeadLetters struct {
+	// MaxItems is how many dead letters are kept; intake slows at the cap.
+	MaxItems int `toml:"max_items" default:"100000" min:"1" max:"1000000000"`
+}
+
+// Log says what the daemon logs about itself.
+type Log struct {
+	Level slog.Level `toml:"level" default:"info"`
+	// Format is text or json.
+	Format string `toml:"format" default:"text" choice:"text,json"`
+}
+
+// Alert is an action that runs when a delivery is given up.
+type Alert struct {
+	// Action is the action; its keys stand in the same table.
+	Action Action `toml:"-"`
+	// MinInterval is the time between two alerts at least.
+	MinInterval time.Duration `toml:"min_interval" default:"1m" min:"0s" max:"720h"`
+}
+
+// Observer says what to do about which changes.
+type Observer struct {
+	// Name is unique; it is part of the key of every delivery.
+	Name string `toml:"name"`
+	// Entity is the entity type, or * for every one.
+	Entity string `toml:"entity"`
+	// EventTypes are the operations it looks at; nil means all.
+	EventTypes []observer.Operation `toml:"event_type"`
+	// Condition must hold for the actions to run; "" always holds. It has been
+	// compiled once: compiling it again does not fail.
+	Condition string `toml:"condition"`
+	// Order is always entity in this version: changes of one entity are handled
+	// one after the other.
+	Order string `toml:"order" default:"entity" choice:"entity" later:"none,strict"`
+	// OnFailure is dlq, log or alert: what happens to a delivery that is given up.
+	OnFailure string `toml:"on_failure" default:"dlq" choice:"dlq,log,alert"`
+	// Retry says how often and when an attempt is repeated.
+	Retry Retry `toml:"retry"`
+	// Actions are what runs: at least one.
+	Actions []Action `toml:"actions"`
+	// Alert replaces the global one; nil means the global one.
+	Alert *Alert `toml:"alert"`
+}
+
+// Retry says how often and when an attempt is repeated.
+type Retry struct {
+	// MaxAttempts counts every attempt, the first included.
+	MaxAttempts  int           `toml:"max_attempts" default:"3" min:"1" max:"1000"`
+	InitialDelay time.Duration `toml:"initial_delay_ms" default:"100" min:"0" max:"86400000"`
+	MaxDelay     time.Duration `toml:"max_delay_ms" default:"30000" min:"0" max:"86400000"`
+	// Backoff is exponential, linear or fixed.
+	Backoff string `toml:"backoff_strategy" default:"exponential" choice:"exponential,linear,fixed"`
+}

@@ -1,0 +1,161 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/fraiseql/observer/condition"
+)
+
+// maxFile is the size of a configuration that is read. It only keeps a mistaken
+// --config (a database, a device) from filling the memory.
+const maxFile = 16 << 20
+
+// Load reads the configuration file at path. The environment comes from lookup,
+// os.LookupEnv in a program. It gives a *[FileError] when the file cannot be
+// read, and [Errors] with every mistake that is in it.
+func Load(path string, lookup func(string) (string, bool)) (*Config, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, &FileError{Path: path, Err: err}
+	}
+	return Parse(path, data, lookup)
+}
+
+func readFile(path string) (_ []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("it is larger than %d MiB, so it is no configuration", maxFile>>20)
+	}
+	return data, nil
+}
+
+// Parse reads a configuration from data. The name of the file is for messages,
+// and relative paths are relative to its directory. A nil lookup is an empty
+// environment. Mistakes are returned as [Errors].
+func Parse(file string, data []byte, lookup func(string) (string, bool)) (*Config, error) {
+	if lookup == nil {
+		lookup = func(string) (string, bool) { return "", false }
+	}
+	doc, err := parseDocument(file, data)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{doc: doc, lookup: lookup, variables: map[string]bool{}}
+	c := &Config{Path: file, variables: r.variables}
+	r.read(c)
+	if len(r.errors) > 0 {
+		return nil, r.errors.sorted()
+	}
+	return c, nil
+}
+
+func (r *reader) read(c *Config) {
+	r.databaseFromEnvironment()
+	root := &scope{reader: r, at: r.doc.root}
+	root.table, _ = r.doc.root.table()
+	root.read(c)
+	for _, check := range r.later {
+		check(c)
+	}
+	r.checkDatabases(c)
+	r.checkObservers(c)
+	r.checkVariables()
+}
+
+// databaseFromEnvironment adds the database that only the environment names.
+func (r *reader) databaseFromEnvironment() {
+	root, _ := r.doc.root.table()
+	if root["databases"] != nil {
+		return
+	}
+	for _, name := range []string{"FRAISEQL_DATABASES_0_URL", "DATABASE_URL"} {
+		if _, ok := r.lookup(name); ok {
+			only := &value{data: map[string]*value{}, key: nowhere, at: nowhere}
+			root["databases"] = &value{data: []*value{only}, key: nowhere, at: nowhere}
+			return
+		}
+	}
+}
+
+func (r *reader) checkDatabases(c *Config) {
+	root, _ := r.doc.root.table()
+	if len(c.Databases) == 0 && !r.failedAt("databases") {
+		offset := nowhere
+		if v := root["databases"]; v != nil {
+			offset = v.at
+		}
+		r.fail(offset, "databases", "there is no database: write [[databases]] with a name and a url, or set DATABASE_URL")
+	}
+	seenNames, seenFiles := map[string]int{}, map[string]int{}
+	for i, d := range c.Databases {
+		r.unique(seenNames, "databases", "name", i, d.Name)
+		r.unique(seenFiles, "databases", "url", i, d.path)
+	}
+}
+
+func (r *reader) checkObservers(c *Config) {
+	seen := map[string]int{}
+	for i, o := range c.Observers {
+		r.unique(seen, "observers", "name", i, o.Name)
+	}
+}
+
+// unique reports a value that an earlier element of the list has too.
+func (r *reader) unique(seen map[string]int, section, key string, i int, text string) {
+	first, twice := seen[text]
+	if text == "" || !twice {
+		seen[text] = i
+		return
+	}
+	line, _ := r.doc.position(r.elementKey(section, first, key))
+	r.fail(r.elementKey(section, i, key), fmt.Sprintf("%s[%d].%s", section, i, key),
+		"is the same as that of %s[%d]%s", section, first, onLine(line))
+}
+
+func onLine(line int) string {
+	if line == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" on line %d", line)
+}
+
+// elementKey is where a key of the i-th element of a list stands.
+func (r *reader) elementKey(section string, i int, key string) int {
+	root, _ := r.doc.root.table()
+	items, _ := root[section].list()
+	s := scope{reader: r, at: items[i]}
+	s.table, _ = items[i].table()
+	return s.offset(key)
+}
+
+// checkVariables reports variables that FraiseQL users know and this version lacks.
+func (r *reader) checkVariables() {
+	for _, name := range unavailableVariables() {
+		if _, ok := r.lookup(name); ok {
+			r.fail(nowhere, name, "this environment variable %s: unset it", notAvailable)
+		}
+	}
+}
+
+// conditions is the compiler, made when the first condition needs it.
+func (r *reader) conditions() (*condition.Compiler, error) {
+	if r.compiler == nil {
+		compiler, err := condition.NewCompiler()
+		if err != nil {
+			return nil, err
+		}
+		r.compiler = compiler
+	}
+	return r.compiler, nil
+}

@@ -1,0 +1,128 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/fraiseql/observer"
+)
+
+func (o *Observer) read(s *scope) {
+	s.fields(o)
+	s.checkName(o.Name)
+	s.checkEntity(o.Entity)
+	s.checkEventTypes(o.EventTypes)
+	s.checkCondition(o.Condition)
+	if len(o.Actions) == 0 && !s.failed("actions") {
+		s.failKey("actions", "is missing: an observer needs at least one [[observers.actions]]")
+	}
+	s.later = append(s.later, func(c *Config) {
+		if o.OnFailure == "alert" && o.Alert == nil && c.Alert == nil {
+			s.failKey("on_failure", "is alert, but there is no [alert] section and no alert in this observer")
+		}
+	})
+}
+
+func (r *Retry) read(s *scope) {
+	s.fields(r)
+	if r.InitialDelay > r.MaxDelay && !s.failed("initial_delay_ms") && !s.failed("max_delay_ms") {
+		s.failKey("initial_delay_ms", "is more than max_delay_ms (%d)", r.MaxDelay.Milliseconds())
+	}
+}
+
+func (s *scope) checkEntity(entity string) {
+	const key = "entity"
+	switch {
+	case s.failed(key):
+	case entity == "":
+		s.failKey(key, `is missing: name an entity type, or "*" for every one`)
+	case strings.TrimSpace(entity) != entity:
+		s.failKey(key, "has spaces around it")
+	}
+}
+
+func (s *scope) checkEventTypes(types []observer.Operation) {
+	const key = "event_type"
+	if s.failed(key) {
+		return
+	}
+	if types != nil && len(types) == 0 {
+		s.failKey(key, "is empty: leave it out for all, or list some")
+	}
+	var known []string
+	for _, op := range observer.Operations() {
+		known = append(known, string(op))
+	}
+	for i, op := range types {
+		switch {
+		case slices.Contains(types[:i], op):
+			s.fail(s.elementOffset(key, i), join(s.path, key), "has %s twice", s.vault.redactor.Redact(string(op)))
+		case !slices.Contains(known, string(op)):
+			s.fail(s.elementOffset(key, i), join(s.path, key), "unknown event type %s%s",
+				s.vault.safe(strconv.Quote(string(op))), suggestion(string(op), known, nil))
+		}
+	}
+}
+
+// elementOffset is where an element of a list begins.
+func (s *scope) elementOffset(key string, i int) int {
+	if v := s.table[key]; v != nil {
+		if items, ok := v.list(); ok && i < len(items) {
+			return items[i].at
+		}
+	}
+	return s.offset(key)
+}
+
+// located is how the compiler of conditions says where in the text it stopped.
+var located = regexp.MustCompile(`^(?:line (\d+), )?column (\d+): `)
+
+// checkCondition compiles a condition. The place inside the condition becomes a
+// place in the file where the text stands in it as it is.
+func (s *scope) checkCondition(text string) {
+	const key = "condition"
+	if s.failed(key) || text == "" {
+		return
+	}
+	compiler, err := s.conditions()
+	if err == nil {
+		_, err = compiler.Compile(text)
+	}
+	if err == nil {
+		return
+	}
+	message, offset := err.Error(), s.offset(key)
+	if found := located.FindStringSubmatch(message); found != nil {
+		if inside, ok := s.inside(key, text, found[1], found[2]); ok {
+			offset, message = inside, message[len(found[0]):]
+		}
+	}
+	s.fail(offset, join(s.path, key), "%s", s.vault.safe(message))
+}
+
+// inside is the offset in the file of a line and column of the text under key,
+// if the file has the text without escapes and variables.
+func (s *scope) inside(key, text, line, column string) (int, bool) {
+	v := s.table[key]
+	if v == nil {
+		return 0, false
+	}
+	start := strings.Index(v.raw, text)
+	if start < 0 {
+		return 0, false
+	}
+	lineNumber, _ := strconv.Atoi(line) // "" is the first line
+	columnNumber, _ := strconv.Atoi(column)
+	offset := 0
+	for range lineNumber - 1 {
+		offset += strings.IndexByte(text[offset:], '\n') + 1
+	}
+	for range columnNumber - 1 {
+		_, size := utf8.DecodeRuneInString(text[offset:])
+		offset += size
+	}
+	return v.at + start + offset, true
+}

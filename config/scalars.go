@@ -1,0 +1,146 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fraiseql/observer"
+)
+
+// setText sets a scalar from its text: a default, a variable of the
+// environment, or what the document has. "" is the zero value of a key without
+// a default only for texts; anything else must parse.
+func setText(target any, key, text string) error {
+	var err error
+	switch target := target.(type) {
+	case *string:
+		*target = text
+	case *observer.Secret:
+		*target = observer.NewSecret(text)
+	case *bool:
+		*target, err = strconv.ParseBool(text)
+	case *int:
+		*target, err = strconv.Atoi(text)
+	case *int64:
+		*target, err = strconv.ParseInt(text, 10, 64)
+	case *time.Duration:
+		*target, err = parseDuration(key, text)
+	case *slog.Level:
+		*target, err = parseLevel(text)
+	}
+	if err != nil {
+		return fmt.Errorf("must be %s", wanted(key, target))
+	}
+	return nil
+}
+
+// wanted describes what a key takes.
+func wanted(key string, target any) string {
+	switch target.(type) {
+	case *bool:
+		return "true or false"
+	case *int, *int64:
+		return "an integer"
+	case *slog.Level:
+		return "debug, info, warn or error"
+	case *time.Duration:
+		switch unit(key) {
+		case time.Millisecond:
+			return "an integer (milliseconds)"
+		case time.Second:
+			return "an integer (seconds)"
+		}
+		return `a duration in quotes, such as "30s"`
+	}
+	return "a string"
+}
+
+// unit is what an integer under the key counts; 0 for a duration in words.
+func unit(key string) time.Duration {
+	switch {
+	case strings.HasSuffix(key, "_ms"):
+		return time.Millisecond
+	case strings.HasSuffix(key, "_secs"):
+		return time.Second
+	}
+	return 0
+}
+
+func parseDuration(key, text string) (time.Duration, error) {
+	u := unit(key)
+	if u == 0 {
+		return time.ParseDuration(text)
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	// An integer that overflows is out of every range a key may have.
+	if d := time.Duration(n) * u; d/u == time.Duration(n) {
+		return d, nil
+	}
+	return 0, strconv.ErrRange
+}
+
+func parseLevel(text string) (slog.Level, error) {
+	switch text {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warn":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, errors.New("unknown level")
+}
+
+// permitted checks a value against the min, max and choice of its tag.
+func (s *scope) permitted(tag reflect.StructTag, key string, target any) error {
+	if text, ok := target.(*string); ok {
+		return s.chosen(tag, *text)
+	}
+	lowest, limited := tag.Lookup("min")
+	if !limited {
+		return nil
+	}
+	highest := tag.Get("max")
+	value := reflect.ValueOf(target).Elem()
+	if value.Int() < bound(target, key, lowest) || value.Int() > bound(target, key, highest) {
+		return fmt.Errorf("must be between %s and %s", lowest, highest)
+	}
+	return nil
+}
+
+// bound reads a limit as a value of the type it limits.
+func bound(target any, key, text string) int64 {
+	limit := reflect.New(reflect.TypeOf(target).Elem())
+	_ = setText(limit.Interface(), key, text) // part of the program, and tested
+	return limit.Elem().Int()
+}
+
+func (s *scope) chosen(tag reflect.StructTag, text string) error {
+	choice, limited := tag.Lookup("choice")
+	if !limited {
+		return nil
+	}
+	words := strings.Split(choice, ",")
+	for _, word := range words {
+		if text == word {
+			return nil
+		}
+	}
+	shown := s.vault.safe(strconv.Quote(text))
+	for word := range strings.SplitSeq(tag.Get("later"), ",") {
+		if text == word {
+			return fmt.Errorf("%s %s: use %s", shown, notAvailable, list(words))
+		}
+	}
+	return fmt.Errorf("must be %s, not %s", list(words), shown)
+}
