@@ -68,8 +68,7 @@ func (e *deferredError) Unwrap() error { return e.err }
 
 // DeferredUntil is when the next try is due, if err is marked [Deferred].
 func DeferredUntil(err error) (time.Time, bool) {
-	var d *deferredError
-	if errors.As(err, &d) {
+	if d, ok := errors.AsType[*deferredError](err); ok {
 		return d.until, true
 	}
 	return time.Time{}, false
@@ -79,14 +78,13 @@ func DeferredUntil(err error) (time.Time, bool) {
 // marked [Permanent]: giving up on what would have passed loses work, trying
 // once more in vain does not.
 func Retryable(err error) bool {
-	var p *permanentError
-	return err != nil && !errors.As(err, &p)
+	_, permanent := errors.AsType[*permanentError](err)
+	return err != nil && !permanent
 }
 
 // RetryAfterOf is the wait that the other side asked for, if it did.
 func RetryAfterOf(err error) (time.Duration, bool) {
-	var r *retryAfterError
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*retryAfterError](err); ok {
 		return r.wait, true
 	}
 	return 0, false
@@ -95,8 +93,7 @@ func RetryAfterOf(err error) (time.Duration, bool) {
 // ReasonOf is the reason err gives for a dead letter: that of [Permanent], else
 // [ReasonExhausted].
 func ReasonOf(err error) Reason {
-	var p *permanentError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*permanentError](err); ok {
 		return p.reason
 	}
 	return ReasonExhausted

@@ -3,6 +3,7 @@ package observer
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -142,7 +143,7 @@ func decodeObject(raw json.RawMessage) (map[string]any, error) {
 		return nil, err
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("more than one JSON value")
+		return nil, errors.New("more than one JSON value")
 	}
 	m, _ := v.(map[string]any)
 	return m, nil

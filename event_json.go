@@ -3,6 +3,7 @@ package observer
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -61,7 +62,7 @@ func (e *Event) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("decode event %q: %w", w.ID, err)
 	}
 	if w.ID == "" {
-		return fmt.Errorf("decode event: id is missing")
+		return errors.New("decode event: id is missing")
 	}
 	if string(w.Data) == "null" {
 		w.Data = nil

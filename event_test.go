@@ -11,8 +11,6 @@ import (
 	"github.com/fraiseql/observer"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func TestEventJSONHasTheWholeShape(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678900000, time.FixedZone("CET", 3600))
@@ -30,7 +28,7 @@ func TestEventJSONHasTheWholeShape(t *testing.T) {
 			&observer.Event{
 				ID: "e2", Operation: observer.Update, EntityType: "Order", EntityID: "7", Timestamp: at,
 				Data: json.RawMessage(`{"total":100.00,"big":12345678901234567890,"s":"<&>"}`), Before: json.RawMessage(`{"total":99,"big":12345678901234567890,"s":"<&>"}`),
-				UserID: "u", TenantID: "t", DurationMS: ptr(int64(3)), Seq: ptr(int64(4)), ActorType: "human_user",
+				UserID: "u", TenantID: "t", DurationMS: new(int64(3)), Seq: new(int64(4)), ActorType: "human_user",
 				ActingFor: "a", SchemaVersion: "v1", CDCSource: "fallback_trigger",
 			},
 			`{"id":"e2","event_type":"UPDATE","entity_type":"Order","entity_id":"7","data":{"total":100.00,"big":12345678901234567890,"s":"\u003c\u0026\u003e"},` +

@@ -3,8 +3,8 @@ package executor_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -139,6 +139,7 @@ func TestReplace(t *testing.T) {
 // TestIndexAgainstAScan compares the index with looking at every observer.
 func TestIndexAgainstAScan(t *testing.T) {
 	t.Parallel()
+	ctx := t.Context()
 	rapid.Check(t, func(t *rapid.T) {
 		entity := rapid.SampledFrom([]string{"Order", "Customer", "*"})
 		op := rapid.SampledFrom(observer.Operations())
@@ -146,7 +147,7 @@ func TestIndexAgainstAScan(t *testing.T) {
 		var observers []executor.Observer
 		for i := range rapid.IntRange(0, 6).Draw(t, "observers") {
 			observers = append(observers, executor.Observer{
-				Name: fmt.Sprint(i), Entity: entity.Draw(t, "entity"),
+				Name: strconv.Itoa(i), Entity: entity.Draw(t, "entity"),
 				Operations: rapid.SliceOfNDistinct(op, 0, 4, rapid.ID).Draw(t, "operations"),
 				Actions:    []executor.Action{j.action(0, nil)},
 			})
@@ -159,7 +160,7 @@ func TestIndexAgainstAScan(t *testing.T) {
 			}
 		}
 		var got []string
-		for _, out := range executor.New(executor.Config{}, observers).Execute(context.Background(), e) {
+		for _, out := range executor.New(executor.Config{}, observers).Execute(ctx, e) {
 			got = append(got, out.Delivery.Key)
 		}
 		if d := cmp.Diff(want, got); d != "" {

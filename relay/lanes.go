@@ -31,11 +31,10 @@ func (r *Relay) startLanes(ctx context.Context) *sync.WaitGroup {
 
 // laneOf maps an entity to its lane. Invariant 4: one entity, one lane.
 func (r *Relay) laneOf(msg *observer.Message) int {
-	key := laneKey{}
-	switch {
-	case msg.Malformed != nil:
+	var key laneKey
+	if msg.Malformed != nil {
 		key = laneKey{msg.Malformed.EntityType, msg.Malformed.EntityID}
-	default:
+	} else {
 		key = laneKey{msg.Event.EntityType, msg.Event.EntityID}
 	}
 	return int(maphash.Comparable(r.seed, key) % uint64(len(r.lanes))) //nolint:gosec // below len(r.lanes)

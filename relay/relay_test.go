@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -93,7 +94,7 @@ func TestInvariant4OrderWithinAnEntityParallelAcross(t *testing.T) {
 		}}
 		for version := range 5 {
 			for entity := range 8 {
-				log.Append(event(fmt.Sprintf("%d/%d", entity, version), fmt.Sprint(entity)))
+				log.Append(event(fmt.Sprintf("%d/%d", entity, version), strconv.Itoa(entity)))
 			}
 		}
 		stop := start(t, config(log, h, store))
@@ -142,7 +143,7 @@ func TestInvariant1CheckpointStaysBehindWhatIsNotHandled(t *testing.T) {
 		synctest.Wait()
 		log.Append(event("slow", "s"))
 		for i := range 5 {
-			log.Append(event(fmt.Sprint("fast-", i), fmt.Sprint(i)))
+			log.Append(event("fast-"+strconv.Itoa(i), strconv.Itoa(i)))
 		}
 		<-time.After(time.Second)
 		cp := checkpoint(t, store, "log")
@@ -248,7 +249,7 @@ func TestInFlightIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, store := memory.New("log"), memorystore.New(memorystore.Config{})
 		for i := range 100 {
-			log.Append(event(fmt.Sprint(i), fmt.Sprint(i)))
+			log.Append(event(strconv.Itoa(i), strconv.Itoa(i)))
 		}
 		h := &recorder{before: func(ctx context.Context, e *observer.Event) error {
 			if e.ID == "0" {
@@ -278,7 +279,7 @@ func TestInvariant7DrainFinishesWhatBeganAndStartsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, store := memory.New("log"), memorystore.New(memorystore.Config{})
 		for i := range 10 {
-			log.Append(event(fmt.Sprint(i), "same"))
+			log.Append(event(strconv.Itoa(i), "same"))
 		}
 		h := &recorder{before: func(context.Context, *observer.Event) error {
 			<-time.After(time.Second)
