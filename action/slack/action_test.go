@@ -1,0 +1,183 @@
+package slack_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/action/actiontest"
+	"github.com/fraiseql/observer/action/slack"
+	"github.com/fraiseql/observer/internal/outbound"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const path = "/services/T00000000/B00000000/abcdefghijklmnopqrstuvwx"
+
+func client(t *testing.T) *http.Client {
+	t.Helper()
+	c := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).HTTPClient()
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+func newAction(t *testing.T, cfg slack.Config) *slack.Action {
+	t.Helper()
+	a, err := slack.New(cfg, client(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	actiontest.Run(t, func(t *testing.T) actiontest.Fixture {
+		r := actiontest.NewReceiver(t)
+		return actiontest.Fixture{
+			New: func(t *testing.T, message string) observer.Action {
+				t.Helper()
+				return newAction(t, slack.Config{
+					WebhookURL: observer.NewSecret(r.URL + path), MessageTemplate: message,
+					Redactor: observer.NewRedactor(observer.NewSecret(actiontest.Secret)),
+				})
+			},
+			Received: r.Bodies,
+			Answer:   r.Answer,
+		}
+	})
+}
+
+func TestPayload(t *testing.T) {
+	t.Parallel()
+	r := actiontest.NewReceiver(t)
+	a := newAction(t, slack.Config{
+		WebhookURL: observer.NewSecret(r.URL + path), Channel: "#{{ data.status }}",
+		MessageTemplate: `*{{ event.entity_type }}* <https://example.com|{{ data.status }}>`,
+	})
+	for _, status := range []string{"shipped", `<!channel> & "all"`} {
+		if _, err := a.Execute(t.Context(), actiontest.NewDelivery(7, status)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []map[string]string{
+		{"text": "*Order* <https://example.com|shipped>", "channel": "#shipped"},
+		{"text": `*Order* <https://example.com|&lt;!channel&gt; &amp; "all">`, "channel": `#<!channel> & "all"`},
+	}
+	for i, got := range r.Requests() {
+		var payload map[string]string
+		if err := json.Unmarshal([]byte(got.Body), &payload); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want[i], payload); diff != "" {
+			t.Error(diff)
+		}
+		if got.Method != "POST" || got.URI != path || !strings.HasPrefix(got.Header.Get("Content-Type"), "application/json") {
+			t.Errorf("%s %s as %s", got.Method, got.URI, got.Header.Get("Content-Type"))
+		}
+	}
+}
+
+func TestAnswersOfSlack(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		status int
+		body   string
+		reason observer.Reason
+		wait   time.Duration
+	}{
+		{200, "ok", "", 0},
+		{400, "invalid_payload", observer.ReasonPermanent, 0},
+		{403, "action_prohibited", observer.ReasonPermanent, 0},
+		{404, "no_service", observer.ReasonPermanent, 0},
+		{410, "channel_is_archived", observer.ReasonGone, 0},
+		{429, "rate_limited", observer.ReasonExhausted, 30 * time.Second},
+		{500, "rollup_error", observer.ReasonExhausted, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.body, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if tt.status == 429 {
+					w.Header().Set("Retry-After", "30")
+				}
+				w.WriteHeader(tt.status)
+				_, _ = io.WriteString(w, tt.body)
+			}))
+			t.Cleanup(server.Close)
+			a := newAction(t, slack.Config{WebhookURL: observer.NewSecret(server.URL + path), MessageTemplate: "hi"})
+			result, err := a.Execute(t.Context(), actiontest.NewDelivery(7, "shipped"))
+			wait, _ := observer.RetryAfterOf(err)
+			if result.Status != tt.status || result.Detail != tt.body || wait != tt.wait {
+				t.Errorf("%+v, wait %v", result, wait)
+			}
+			if (err == nil) != (tt.reason == "") || err != nil && observer.ReasonOf(err) != tt.reason {
+				t.Errorf("%v, want reason %q", err, tt.reason)
+			}
+		})
+	}
+}
+
+func TestTheWebhookIsNeverTold(t *testing.T) {
+	t.Parallel()
+	r := actiontest.NewReceiver(t)
+	r.Answer(actiontest.RefuseForever) // repeats the path
+	live := newAction(t, slack.Config{WebhookURL: observer.NewSecret(r.URL + path), MessageTemplate: "hi"})
+	dead := newAction(t, slack.Config{WebhookURL: observer.NewSecret("http://127.0.0.1:1" + path), MessageTemplate: "hi"})
+	for _, a := range []*slack.Action{live, dead} {
+		d := actiontest.NewDelivery(7, "shipped")
+		result, err := a.Execute(t.Context(), d)
+		if err == nil {
+			t.Fatal("no error")
+		}
+		if text := err.Error() + result.Detail + string(d.Request); strings.Contains(text, "abcdefgh") || strings.Contains(text, "/services/") {
+			t.Errorf("the webhook shows: %s", text)
+		}
+	}
+}
+
+func TestTooLongMessage(t *testing.T) {
+	t.Parallel()
+	r := actiontest.NewReceiver(t)
+	a := newAction(t, slack.Config{WebhookURL: observer.NewSecret(r.URL + path), MessageTemplate: "{{ data.status }}"})
+	if _, err := a.Execute(t.Context(), actiontest.NewDelivery(7, strings.Repeat("é", 40_000))); err != nil {
+		t.Errorf("40000 characters: %v", err)
+	}
+	_, err := a.Execute(t.Context(), actiontest.NewDelivery(7, strings.Repeat("é", 40_001)))
+	if observer.ReasonOf(err) != observer.ReasonTooLarge {
+		t.Errorf("40001 characters: %v, want a permanent error with reason too_large", err)
+	}
+}
+
+func TestNewRefusesBadConfigurations(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		cfg  slack.Config
+		want []string
+	}{
+		{"empty", slack.Config{}, []string{"webhook_url", "message_template"}},
+		{"bad templates", slack.Config{WebhookURL: observer.NewSecret("https://hooks.slack.com/x"), MessageTemplate: "{{ nope }}", Channel: "{{"},
+			[]string{"channel", "message_template"}},
+		{"not a URL", slack.Config{WebhookURL: observer.NewSecret("hooks.slack.com/s3cret"), MessageTemplate: "x"}, []string{"webhook_url"}},
+		{"not http", slack.Config{WebhookURL: observer.NewSecret("ftp://s3cret"), MessageTemplate: "x"}, []string{"webhook_url"}},
+	}
+	for _, tt := range tests {
+		_, err := slack.New(tt.cfg, client(t))
+		if diff := cmp.Diff(tt.want, actiontest.InvalidFields(err)); diff != "" {
+			t.Errorf("%s: %s", tt.name, diff)
+		}
+		if err != nil && strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: the webhook shows in %q", tt.name, err)
+		}
+	}
+}
