@@ -1,0 +1,183 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/delivery"
+	"github.com/fraiseql/observer/topology"
+)
+
+// outcome is how a retry or a removal ended, or with --dry-run would begin.
+type outcome struct {
+	Key string `json:"key"`
+	// Result is delivered, failed, skipped, removed, would_retry or would_remove.
+	Result string `json:"result"`
+	Error  string `json:"error,omitempty"`
+}
+
+// The results.
+const (
+	delivered   = "delivered"
+	failed      = "failed"
+	skipped     = "skipped"
+	removed     = "removed"
+	wouldRetry  = "would_retry"
+	wouldRemove = "would_remove"
+)
+
+func dryRunFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("dry-run", false, "change nothing: say what would be done")
+}
+
+// dead reads a delivery that a person wants to change and refuses one that is
+// not a dead letter: the daemon has plans for it.
+func (c *cli) dead(cmd *cobra.Command, key string) (*observer.Delivery, error) {
+	d, err := c.readLetter(cmd, key)
+	if err != nil {
+		return nil, err
+	}
+	if d.State != observer.Dead {
+		return nil, fmt.Errorf("%s is not a dead letter: it is %s, and the daemon tries it again at %s", key, d.State, moment(d.RunAt))
+	}
+	return d, nil
+}
+
+func (c *cli) dlqRetry() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "retry KEY",
+		Short: "Run a dead letter again, now",
+		Long: "Make one attempt at a dead letter, with the same key and the same request. When it\n" +
+			"succeeds the dead letter is gone; when it fails it stays, with the new error.",
+		Args: arguments(1, 1),
+	}
+	c.settings.flags(cmd)
+	dryRun := dryRunFlag(cmd)
+	cmd.RunE = c.do(func(cmd *cobra.Command, args []string) error {
+		d, err := c.dead(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		if *dryRun {
+			return c.printOutcome(outcome{Key: d.Key, Result: wouldRetry}, "would make attempt %d of %s", len(d.Attempts)+1, describe(d))
+		}
+		return c.retry(cmd.Context(), d)
+	})
+	return cmd
+}
+
+func (c *cli) retry(ctx context.Context, d *observer.Delivery) error {
+	r, err := c.openRedriver(ctx)
+	if err != nil {
+		return err
+	}
+	o, err := r.run(ctx, d.Key)
+	if err := errors.Join(err, r.close()); err != nil {
+		return notFound(d.Key, err)
+	}
+	if o.Result == delivered {
+		return c.printOutcome(o, "delivered %s", describe(d))
+	}
+	if c.format == formatJSON {
+		return errors.Join(c.print(o, nil), &codedError{code: exitError})
+	}
+	return fmt.Errorf("%s failed again and stays a dead letter: %s", d.Key, o.Error)
+}
+
+// describe says what a delivery does, for a person.
+func describe(d *observer.Delivery) string {
+	switch {
+	case d.Malformed != nil:
+		return fmt.Sprintf("log entry %s of %s", d.Key, d.Malformed.Source)
+	case d.Event == nil: // its row is damaged
+		return d.Key
+	}
+	return fmt.Sprintf("%s action %d of %s for %s (%s)", d.ActionType, d.Action, d.Observer,
+		entityName(d.Event.EntityType, d.Event.EntityID), d.Key)
+}
+
+func (c *cli) printOutcome(o outcome, text string, args ...any) error {
+	return c.print(o, func(w io.Writer) {
+		_, _ = fmt.Fprintln(w, printable(fmt.Sprintf(text, args...)))
+	})
+}
+
+// redriver runs dead letters in this process, with the actions of the
+// configuration. The daemon may run beside it: they share the state store.
+type redriver struct {
+	cfg      *config.Config
+	topology *topology.Topology
+}
+
+func (c *cli) openRedriver(ctx context.Context) (*redriver, error) {
+	cfg, err := c.settings.loadAll()
+	if err != nil {
+		return nil, err
+	}
+	// What happens is printed, so it needs no log.
+	t, err := topology.Build(ctx, cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, connectionError(err)
+	}
+	return &redriver{cfg: cfg, topology: t}, nil
+}
+
+func (r *redriver) close() error { return r.topology.Close() }
+
+// run makes one attempt. Its error means that none was made or that how it
+// ended could not be stored. The attempt is not interrupted when ctx ends: what
+// became of its request would be unknown.
+func (r *redriver) run(ctx context.Context, key string) (outcome, error) {
+	d, err := delivery.Redrive(context.WithoutCancel(ctx), delivery.RedriveConfig{
+		Store: r.topology.Store, Run: r.topology.RunStored, Owner: r.topology.Owner, Logger: slog.New(slog.DiscardHandler),
+	}, key)
+	switch {
+	case err != nil:
+		return outcome{}, err
+	case d.State == observer.Done:
+		return outcome{Key: key, Result: delivered}, nil
+	}
+	return outcome{Key: key, Result: failed, Error: d.Error}, nil
+}
+
+func (c *cli) dlqRemove() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "remove KEY", Short: "Discard a dead letter for good", Args: arguments(1, 1),
+	}
+	c.settings.flags(cmd)
+	dryRun := dryRunFlag(cmd)
+	cmd.RunE = c.do(func(cmd *cobra.Command, args []string) error {
+		d, err := c.dead(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		if *dryRun {
+			return c.printOutcome(outcome{Key: d.Key, Result: wouldRemove}, "would remove %s", describe(d))
+		}
+		if err := c.remove(cmd.Context(), d.Key); err != nil {
+			return notFound(d.Key, err)
+		}
+		return c.printOutcome(outcome{Key: d.Key, Result: removed}, "removed %s", describe(d))
+	})
+	return cmd
+}
+
+func (c *cli) remove(ctx context.Context, key string) (err error) {
+	cfg, err := c.settings.loadAll()
+	if err != nil {
+		return err
+	}
+	store, err := writeState(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return store.RemoveDelivery(ctx, key)
+}

@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fraiseql/observer/app"
+	"github.com/fraiseql/observer/config"
+	sqlitesource "github.com/fraiseql/observer/source/sqlite"
+)
+
+func (c *cli) runCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the daemon",
+		Long: "Read the change logs of the configured databases and run the actions of the\n" +
+			"observers that match, until SIGTERM or Ctrl-C; what has begun is then finished\n" +
+			"within shutdown_timeout. A second signal stops at once. SIGHUP, or a change of the\n" +
+			"file, reloads the observers; a file with a mistake changes nothing.\n" +
+			"The log goes to standard error; --format replaces its configured format.",
+		Args: arguments(0, 0),
+	}
+	c.settings.flags(cmd)
+	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
+		cfg, err := c.settings.load()
+		if err != nil {
+			return err
+		}
+		logFormat := cfg.Log.Format
+		if cmd.Flags().Changed("format") {
+			logFormat = c.format.String()
+		}
+		return c.run(cmd.Context(), cfg, newLogger(c.err, cfg.Log.Level, logFormat))
+	})
+	return cmd
+}
+
+func newLogger(w io.Writer, level slog.Level, logFormat string) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	if logFormat == string(formatJSON) {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+func (c *cli) run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
+	ctx, stop := notify(ctx, func() {
+		logger.Info("stopping: what has begun is finished first; a second signal stops at once",
+			"shutdown_timeout", cfg.Performance.ShutdownTimeout)
+	})
+	defer stop()
+	if err := reach(ctx, cfg); err != nil {
+		return err
+	}
+	daemon, err := app.New(ctx, app.Options{Config: cfg, Load: c.settings.load, Logger: logger})
+	if errors.Is(err, app.ErrRunning) {
+		return err
+	}
+	if err != nil {
+		return connectionError(err)
+	}
+	b := readBuild()
+	logger.Info("starting", "version", b.Version, "pid", os.Getpid(), "config", cfg.Path, "state", cfg.State.FilePath())
+	unhook := reloadOnHangup(daemon, logger)
+	defer unhook()
+	return daemon.Run(ctx)
+}
+
+// reach looks at every database before anything is made, so that a wrong path
+// is one line and leaves no state file behind.
+func reach(ctx context.Context, cfg *config.Config) error {
+	for _, db := range cfg.Databases {
+		source := sqlitesource.New(sqlitesource.Config{Name: db.Name, Path: db.FilePath()})
+		if _, err := source.Head(ctx); err != nil {
+			return connectionError(fmt.Errorf("database %s: %w", db.Name, explain(err, db.FilePath())))
+		}
+	}
+	return nil
+}
+
+// explain says what to do about a log that cannot be read.
+func explain(err error, path string) error {
+	switch {
+	case errors.Is(err, sqlitesource.ErrNoDatabase):
+		return fmt.Errorf("%w; once the file is there, record a table with `%s capture add --table TABLE --entity ENTITY`", err, program)
+	case errors.Is(err, sqlitesource.ErrNoLog):
+		return fmt.Errorf("%s: %w; make one with `%s capture add --table TABLE --entity ENTITY`", path, sqlitesource.ErrNoLog, program)
+	}
+	return err
+}
+
+// notify ends the returned context at the first SIGINT or SIGTERM and calls
+// began; the second one ends the process, as if nothing listened.
+func notify(ctx context.Context, began func()) (context.Context, context.CancelFunc) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-signals:
+			signal.Stop(signals)
+			began()
+			cancel()
+		case <-ctx.Done():
+			signal.Stop(signals)
+		}
+	}()
+	return ctx, func() { cancel(); <-done }
+}
+
+// reloadOnHangup reloads at SIGHUP until the returned function is called.
+func reloadOnHangup(daemon *app.App, logger *slog.Logger) (unhook func()) {
+	hangups, stop, done := make(chan os.Signal, 1), make(chan struct{}), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-hangups:
+				if err := daemon.Reload(); err != nil {
+					logger.Error("configuration was not reloaded; the running one stays", "signal", "SIGHUP", "error", err)
+				}
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(stop)
+		<-done
+	}
+}

@@ -1,0 +1,208 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/app"
+	"github.com/fraiseql/observer/config"
+	sqlitesource "github.com/fraiseql/observer/source/sqlite"
+	sqlitestore "github.com/fraiseql/observer/store/sqlite"
+)
+
+// status is what the command prints. A pointer is nil where the value is
+// unknown or there is none; problem then says why.
+type status struct {
+	Now        time.Time         `json:"now"`
+	State      stateStatus       `json:"state"`
+	Daemon     daemonStatus      `json:"daemon"`
+	Databases  []*databaseStatus `json:"databases"`
+	Deliveries *deliveryStatus   `json:"deliveries"`
+}
+
+type stateStatus struct {
+	Path string `json:"path"`
+	// Exists: a daemon has run, so there is something to tell.
+	Exists bool `json:"exists"`
+}
+
+type daemonStatus struct {
+	Running *bool  `json:"running"`
+	Problem string `json:"problem,omitempty"`
+}
+
+type databaseStatus struct {
+	Name string `json:"name"`
+	Path string `json:"path"`
+	// RetentionSeconds is how long handled rows are kept in the log; 0 for ever.
+	RetentionSeconds int64             `json:"retention_seconds"`
+	Checkpoint       *checkpointStatus `json:"checkpoint"`
+	Backlog          *backlogStatus    `json:"backlog"`
+	Captures         []captureView     `json:"captures,omitempty"`
+	Problem          string            `json:"problem,omitempty"`
+
+	// failed: the problem is one, and not the beginning of a project.
+	failed bool
+}
+
+type checkpointStatus struct {
+	Position   observer.Position `json:"position"`
+	SavedAt    time.Time         `json:"saved_at"`
+	AgeSeconds int64             `json:"age_seconds"`
+	// DoneAhead are rows after the position that are handled too.
+	DoneAhead int `json:"done_ahead"`
+}
+
+// backlogStatus is about committed rows that are not known to be handled.
+type backlogStatus struct {
+	Rows int64 `json:"rows"`
+	// OldestAt is when the first row after the checkpoint was recorded.
+	OldestAt         *time.Time `json:"oldest_at"`
+	OldestAgeSeconds *int64     `json:"oldest_age_seconds"`
+}
+
+type deliveryStatus struct {
+	Scheduled      int                     `json:"scheduled"`
+	NextDueAt      *time.Time              `json:"next_due_at"`
+	Dead           int                     `json:"dead"`
+	MaxDead        int                     `json:"max_dead"`
+	OldestDeadAt   *time.Time              `json:"oldest_dead_at"`
+	DeadByObserver map[string]int          `json:"dead_by_observer"`
+	DeadByReason   map[observer.Reason]int `json:"dead_by_reason"`
+}
+
+func (c *cli) statusCommand() *cobra.Command {
+	var detailed bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say how far the logs are handled and what waits",
+		Long: "Read the state store and the change logs and say how far each log is handled and\n" +
+			"what waits, whether or not a daemon runs. What cannot be known is shown as unknown.",
+		Args: arguments(0, 0),
+	}
+	c.settings.flags(cmd)
+	cmd.Flags().BoolVar(&detailed, "detailed", false, "also show positions, captured tables and the reasons of dead letters")
+	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
+		cfg, err := c.settings.load()
+		if err != nil {
+			return err
+		}
+		s, err := readStatus(cmd.Context(), cfg, detailed)
+		if err != nil {
+			return err
+		}
+		if err := c.print(s, statusText{s, detailed}.write); err != nil {
+			return err
+		}
+		return s.failure()
+	})
+	return cmd
+}
+
+func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *status, err error) {
+	s := &status{Now: time.Now().UTC(), State: stateStatus{Path: cfg.State.FilePath()}}
+	s.readDaemon()
+	store, err := readState(ctx, cfg)
+	if err == nil {
+		s.State.Exists = true
+		defer func() { err = errors.Join(err, store.Close()) }()
+		if s.Deliveries, err = readDeliveries(ctx, store, cfg.DeadLetters.MaxItems); err != nil {
+			return nil, connectionError(err)
+		}
+	} else if !errors.Is(err, errNoState) {
+		return nil, err
+	}
+	for _, db := range cfg.Databases {
+		d := &databaseStatus{Name: db.Name, Path: db.FilePath(), RetentionSeconds: int64(db.Retention.Seconds())}
+		s.Databases = append(s.Databases, d)
+		if err := d.readCheckpoint(ctx, store, s.Now); err != nil {
+			return nil, connectionError(err)
+		}
+		if err := d.readLog(ctx, s.Now, detailed); err != nil {
+			d.Problem, d.failed = explain(err, d.Path).Error(), !errors.Is(err, sqlitesource.ErrNoLog)
+		}
+	}
+	return s, nil
+}
+
+func (s *status) readDaemon() {
+	running, err := app.Running(s.State.Path)
+	if err != nil {
+		s.Daemon.Problem = err.Error()
+		return
+	}
+	s.Daemon.Running = &running
+}
+
+func readDeliveries(ctx context.Context, store *sqlitestore.Store, maxDead int) (*deliveryStatus, error) {
+	stats, err := store.DeliveryStats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next, err := store.NextDue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &deliveryStatus{
+		Scheduled: stats.Scheduled, NextDueAt: when(next), Dead: stats.Dead, MaxDead: maxDead,
+		OldestDeadAt: when(stats.OldestDead), DeadByObserver: stats.DeadByObserver, DeadByReason: stats.DeadByReason,
+	}, nil
+}
+
+// readCheckpoint leaves the checkpoint nil when there is none; store may be nil.
+func (d *databaseStatus) readCheckpoint(ctx context.Context, store *sqlitestore.Store, now time.Time) error {
+	if store == nil {
+		return nil
+	}
+	cp, err := store.LoadCheckpoint(ctx, d.Name)
+	if errors.Is(err, observer.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d.Checkpoint = &checkpointStatus{
+		Position: cp.Position, SavedAt: cp.SavedAt.UTC(), DoneAhead: len(cp.Done),
+		AgeSeconds: int64(now.Sub(cp.SavedAt).Seconds()),
+	}
+	return nil
+}
+
+func (d *databaseStatus) readLog(ctx context.Context, now time.Time, detailed bool) error {
+	if detailed {
+		captures, err := sqlitesource.ListCaptures(ctx, d.Path)
+		if err != nil {
+			return err
+		}
+		d.Captures = viewCaptures(captures)
+	}
+	var after observer.Position
+	ahead := 0
+	if d.Checkpoint != nil {
+		after, ahead = d.Checkpoint.Position, d.Checkpoint.DoneAhead
+	}
+	rows, oldest, err := sqlitesource.New(sqlitesource.Config{Name: d.Name, Path: d.Path}).Backlog(ctx, after)
+	if err != nil {
+		return err
+	}
+	d.Backlog = &backlogStatus{Rows: max(0, rows-int64(ahead)), OldestAt: when(oldest)}
+	if !oldest.IsZero() {
+		seconds := int64(max(0, now.Sub(oldest)).Seconds())
+		d.Backlog.OldestAgeSeconds = &seconds
+	}
+	return nil
+}
+
+// failure tells scripts that a log could not be read. It has been printed.
+func (s *status) failure() error {
+	for _, d := range s.Databases {
+		if d.failed {
+			return &codedError{code: exitConnection}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// statusText prints a status for people.
+type statusText struct {
+	*status
+	detailed bool
+}
+
+func (s statusText) write(w io.Writer) {
+	t := newTable(w)
+	t.row("daemon:", s.daemon())
+	t.row("state:", s.State.Path+s.noState())
+	t.end()
+	for _, d := range s.Databases {
+		_, _ = fmt.Fprintf(w, "\ndatabase %s\n", printable(d.Name))
+		s.database(w, d)
+	}
+	_, _ = fmt.Fprint(w, "\ndeliveries\n")
+	s.deliveries(w)
+}
+
+func (s statusText) daemon() string {
+	switch {
+	case s.Daemon.Running == nil:
+		return unknownValue + ": " + s.Daemon.Problem
+	case *s.Daemon.Running:
+		return "running"
+	}
+	return "not running"
+}
+
+func (s statusText) noState() string {
+	if s.State.Exists {
+		return ""
+	}
+	return " (no state yet: no daemon has run)"
+}
+
+func (s statusText) database(w io.Writer, d *databaseStatus) {
+	t := newTable(w)
+	t.row("  file:", d.Path)
+	t.row("  checkpoint:", checkpointText(d.Checkpoint))
+	t.row("  backlog:", backlogText(d.Backlog))
+	t.row("  retention:", retentionText(d.RetentionSeconds))
+	if s.detailed && d.Checkpoint != nil {
+		t.row("  position:", string(d.Checkpoint.Position))
+		t.row("  done ahead:", count(d.Checkpoint.DoneAhead, "row"))
+	}
+	if d.Problem != "" {
+		t.row("  problem:", d.Problem)
+	}
+	t.end()
+	if s.detailed && len(d.Captures) > 0 {
+		writeCaptures(w, "  ", d.Captures)
+	}
+}
+
+func checkpointText(cp *checkpointStatus) string {
+	if cp == nil {
+		return "none yet"
+	}
+	return "saved " + seconds(cp.AgeSeconds) + " ago (" + moment(cp.SavedAt) + ")"
+}
+
+func backlogText(b *backlogStatus) string {
+	switch {
+	case b == nil:
+		return unknownValue
+	case b.Rows == 0:
+		return "0 rows"
+	case b.OldestAgeSeconds == nil:
+		return count(int(b.Rows), "row") + ", the age of the oldest is " + unknownValue
+	}
+	return count(int(b.Rows), "row") + ", the oldest from " + seconds(*b.OldestAgeSeconds) + " ago"
+}
+
+func retentionText(s int64) string {
+	if s == 0 {
+		return "handled rows are kept for ever"
+	}
+	return "handled rows are kept for " + seconds(s)
+}
+
+func seconds(s int64) string { return age(time.Duration(s) * time.Second) }
+
+func (s statusText) deliveries(w io.Writer) {
+	t := newTable(w)
+	defer t.end()
+	d := s.Deliveries
+	if d == nil {
+		t.row("  no state yet: none")
+		return
+	}
+	scheduled := strconv.Itoa(d.Scheduled)
+	if d.NextDueAt != nil {
+		scheduled += ", the next due " + moment(*d.NextDueAt)
+	}
+	dead := fmt.Sprintf("%d of at most %d", d.Dead, d.MaxDead)
+	if d.OldestDeadAt != nil {
+		dead += ", the oldest from " + age(s.Now.Sub(*d.OldestDeadAt)) + " ago"
+	}
+	t.row("  scheduled:", scheduled)
+	t.row("  dead:", dead)
+	for _, name := range slices.Sorted(maps.Keys(d.DeadByObserver)) {
+		t.row("    observer "+orNone(name)+":", strconv.Itoa(d.DeadByObserver[name]))
+	}
+	if s.detailed {
+		for _, reason := range slices.Sorted(maps.Keys(d.DeadByReason)) {
+			t.row("    reason "+string(reason)+":", strconv.Itoa(d.DeadByReason[reason]))
+		}
+	}
+}

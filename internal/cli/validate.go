@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fraiseql/observer/config"
+)
+
+// validation is the result of validate-config.
+type validation struct {
+	File      string        `json:"file"`
+	Valid     bool          `json:"valid"`
+	Databases int           `json:"databases"`
+	Observers int           `json:"observers"`
+	Actions   int           `json:"actions"`
+	Errors    config.Errors `json:"errors"`
+}
+
+func (c *cli) validateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "validate-config [FILE]",
+		Short: "Check a configuration and list every mistake",
+		Long: "Check FILE, or what --config names, with the environment as it is, and list\n" +
+			"every mistake as file:line:column: key: message. Nothing is connected to.",
+		Args: arguments(0, 1),
+	}
+	c.settings.flags(cmd)
+	cmd.RunE = c.do(func(cmd *cobra.Command, args []string) error {
+		path, err := c.settings.positional(cmd, args)
+		if err != nil {
+			return err
+		}
+		c.settings.config = path
+		return c.validate()
+	})
+	return cmd
+}
+
+func (c *cli) validate() error {
+	cfg, err := c.settings.loadAll()
+	result := validation{File: c.settings.config, Valid: err == nil, Errors: config.Errors{}}
+	if err != nil && !errors.As(err, &result.Errors) {
+		return err
+	}
+	if err == nil {
+		result.count(cfg)
+	}
+	if printed := c.print(result, result.text); printed != nil {
+		return printed
+	}
+	if !result.Valid {
+		return &codedError{code: exitInvalid}
+	}
+	return nil
+}
+
+func (v *validation) count(cfg *config.Config) {
+	v.Databases, v.Observers = len(cfg.Databases), len(cfg.Observers)
+	for _, o := range cfg.Observers {
+		v.Actions += len(o.Actions)
+	}
+}
+
+func (v *validation) text(w io.Writer) {
+	if v.Valid {
+		_, _ = fmt.Fprintf(w, "ok: %s, %s, %s\n", count(v.Databases, "database"), count(v.Observers, "observer"), count(v.Actions, "action"))
+		return
+	}
+	for _, e := range v.Errors {
+		_, _ = fmt.Fprintln(w, printable(e.Error()))
+	}
+}
+
+// count is a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}
