@@ -1,0 +1,194 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fraiseql/observer/app"
+	"github.com/fraiseql/observer/config"
+)
+
+// The defaults of [Options].
+const (
+	DefaultDuration = 10 * time.Second
+	DefaultRate     = 20
+
+	// drainTimeout is how long the demo waits for what is under way after the
+	// writer stopped.
+	drainTimeout = 15 * time.Second
+	// drainPoll is the time between two looks at what is still under way.
+	drainPoll = 10 * time.Millisecond
+)
+
+// ErrLost matches the error of a demo in which something was lost.
+var ErrLost = errors.New("deliveries were lost")
+
+// Options say how long and how fast the demo runs.
+type Options struct {
+	// Duration is how long the writer writes; 10 s when zero.
+	Duration time.Duration
+	// Rate is how many orders the writer makes in a second; 20 when zero.
+	// Each one changes a few times.
+	Rate int
+	// Quiet prints the summary only.
+	Quiet bool
+	// Terminal says that out is a terminal: a progress line is kept below the
+	// others.
+	Terminal bool
+
+	// tamper is called with the path of the database before the writer
+	// begins, and drain replaces drainTimeout: tests break the pipeline to see
+	// the loss reported.
+	tamper func(ctx context.Context, database string) error
+	drain  time.Duration
+}
+
+func (o Options) withDefaults() (Options, error) {
+	switch {
+	case o.Duration < 0:
+		return o, fmt.Errorf("the duration of the demo is %s, want a positive one", o.Duration)
+	case o.Rate < 0:
+		return o, fmt.Errorf("the rate of the demo is %d orders a second, want a positive one", o.Rate)
+	}
+	if o.Duration == 0 {
+		o.Duration = DefaultDuration
+	}
+	if o.Rate == 0 {
+		o.Rate = DefaultRate
+	}
+	if o.drain == 0 {
+		o.drain = drainTimeout
+	}
+	return o, nil
+}
+
+// Run runs the demo and prints it to out. When ctx ends the writer stops, what
+// is under way is delivered, and the summary is printed as always. It returns
+// an error that matches [ErrLost] when anything that was committed is missing
+// at the end. When it returns, nothing it started is running and its temporary
+// directory is gone.
+func Run(ctx context.Context, opts Options, out io.Writer) (err error) {
+	opts, err = opts.withDefaults()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "fraiseql-observer-demo-")
+	if err != nil {
+		return fmt.Errorf("make a directory for the demo: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	d := &demo{opts: opts, dir: dir, ledger: newLedger(), screen: newScreen(out, opts)}
+	return d.run(ctx)
+}
+
+// demo is one run.
+type demo struct {
+	opts   Options
+	dir    string
+	ledger *ledger
+	screen *screen
+}
+
+func (d *demo) database() string { return filepath.Join(d.dir, "shop.db") }
+func (d *demo) state() string    { return filepath.Join(d.dir, "state.db") }
+
+func (d *demo) run(ctx context.Context) (err error) {
+	// What is under way is finished also after ctx has ended.
+	whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	shop, err := openShop(whole, d.database(), d.ledger)
+	if err != nil {
+		return fmt.Errorf("prepare the database of the demo: %w", err)
+	}
+	defer func() { err = errors.Join(err, shop.close()) }()
+	received, err := startReceiver(whole, d.ledger, d.screen)
+	if err != nil {
+		return fmt.Errorf("start the receiver of the demo: %w", err)
+	}
+	defer func() { err = errors.Join(err, received.stop(whole)) }()
+	if d.opts.tamper != nil {
+		if err := d.opts.tamper(whole, d.database()); err != nil {
+			return err
+		}
+	}
+	daemon, err := d.newDaemon(whole, received.url)
+	if err != nil {
+		return fmt.Errorf("start the daemon of the demo: %w", err)
+	}
+	d.screen.begin(d.database())
+	if err := d.observe(ctx, whole, daemon, shop); err != nil {
+		return err
+	}
+	return d.conclude(whole)
+}
+
+func (d *demo) newDaemon(ctx context.Context, receiver string) (*app.App, error) {
+	text := configuration(d.database(), d.state(), receiver)
+	cfg, err := config.Parse(filepath.Join(d.dir, "fraiseql-observer.toml"), []byte(text), noEnvironment)
+	if err != nil {
+		return nil, err
+	}
+	return app.New(ctx, app.Options{Config: cfg, Logger: slog.New(newTroubleLog(d.screen))})
+}
+
+// observe runs the daemon while the writer writes, and until what was written
+// is delivered. The daemon failing ends it at once.
+func (d *demo) observe(ctx, whole context.Context, daemon *app.App, shop *shop) error {
+	serving, stop := context.WithCancel(whole)
+	defer stop()
+	writing, stopWriting := context.WithTimeout(ctx, d.opts.Duration)
+	defer stopWriting()
+	ended := make(chan error, 1)
+	go func() {
+		defer stop()
+		defer stopWriting()
+		ended <- daemon.Run(serving)
+	}()
+	progress := d.screen.startProgress(d.ledger)
+	err := shop.write(writing, d.opts.Rate)
+	if err == nil {
+		d.drain(serving, daemon)
+	}
+	stop()
+	progress()
+	return errors.Join(err, <-ended)
+}
+
+// drain waits until every expected delivery was accepted or is dead, or until
+// that takes too long, which the summary will show as loss.
+func (d *demo) drain(ctx context.Context, daemon *app.App) {
+	ctx, cancel := context.WithTimeout(ctx, d.opts.drain)
+	defer cancel()
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	for d.ledger.unaccepted() > int(daemon.Counts().Dead) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// conclude compares and prints. It runs after the daemon stopped, so that what
+// the state store says is final.
+func (d *demo) conclude(ctx context.Context) error {
+	stored, err := readState(ctx, d.state())
+	if err != nil {
+		return fmt.Errorf("read the dead letters of the demo: %w", err)
+	}
+	s := d.ledger.summary(stored)
+	d.screen.summary(s)
+	if n := len(s.lost); n > 0 {
+		return fmt.Errorf("%w: %d of %d, the first is %s", ErrLost, n, s.expected, s.lost[0])
+	}
+	return nil
+}
+
+func noEnvironment(string) (string, bool) { return "", false }

@@ -1,0 +1,236 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// transcript collects what the demo prints and calls seen with each piece.
+type transcript struct {
+	mu   sync.Mutex
+	buf  bytes.Buffer
+	seen func(piece string)
+}
+
+func (tr *transcript) Write(p []byte) (int, error) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if tr.seen != nil {
+		tr.seen(string(p))
+	}
+	return tr.buf.Write(p)
+}
+
+func (tr *transcript) String() string {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.buf.String()
+}
+
+// count reads a row of the summary.
+func count(t *testing.T, text, row string) int {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^` + row + ` +(\d+)\b`).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("no row %q in:\n%s", row, text)
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestEverythingArrives(t *testing.T) {
+	t.Parallel()
+	var out transcript
+	err := Run(t.Context(), Options{Duration: 800 * time.Millisecond, Rate: 50}, &out)
+	text := out.String()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	t.Log(text[max(0, len(text)-1500):])
+	expected, delivered, dead := count(t, text, "expected"), count(t, text, "delivered"), count(t, text, "dead")
+	if expected != delivered+dead || delivered == 0 || dead == 0 {
+		t.Errorf("expected %d, delivered %d, dead %d: want all three, and nothing missing", expected, delivered, dead)
+	}
+	if n := count(t, text, "committed"); n < 40 || n > expected {
+		t.Errorf("%d changes committed, want about 80, and no more than the %d deliveries", n, expected)
+	}
+	for _, row := range []string{"lost", "repeated", "waiting"} {
+		if n := count(t, text, row); n != 0 {
+			t.Errorf("%s is %d, want 0", row, n)
+		}
+	}
+	if n := count(t, text, "retried"); n == 0 {
+		t.Error("nothing was retried although an endpoint is flaky")
+	}
+	if strings.Contains(text, "never committed") {
+		t.Error("the receiver got what was never committed")
+	}
+}
+
+func TestOutputShape(t *testing.T) {
+	t.Parallel()
+	var out transcript
+	if err := Run(t.Context(), Options{Duration: 300 * time.Millisecond, Rate: 50}, &out); err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	for name, want := range map[string]string{
+		"delivery": `(?m)^\d\d:\d\d:\d\d\.\d{3}  order-events +Order \d+ +INSERT  attempt 1  accepted +\d+\.\d ms  [0-9a-f-]{36}/order-events/0$`,
+		"refusal":  `(?m)^\S+  order-created +Order \d+ +INSERT  attempt 1  refused 503 `,
+		"retry":    `(?m)^\S+  order-created +Order \d+ +INSERT  attempt 2  accepted `,
+		"latency":  `(?m)^latency +\d+\.\d ms at p50, \d+\.\d ms at p99`,
+		"next":     "(?m)^next: `fraiseql-observer init`.*capture add.*\n.*`fraiseql-observer run`",
+	} {
+		if !regexp.MustCompile(want).MatchString(text) {
+			t.Errorf("%s: nothing matches %s in:\n%s", name, want, text)
+		}
+	}
+	if strings.ContainsAny(text, "\r\x1b") {
+		t.Error("terminal codes in a pipe")
+	}
+}
+
+func TestQuietPrintsTheSummaryOnly(t *testing.T) {
+	t.Parallel()
+	var out transcript
+	if err := Run(t.Context(), Options{Duration: 200 * time.Millisecond, Quiet: true}, &out); err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	if !strings.HasPrefix(text, "committed ") || strings.Contains(text, "attempt 1") || strings.Contains(text, "next:") {
+		t.Errorf("more than the summary:\n%s", text)
+	}
+}
+
+func TestTerminalKeepsAProgressLine(t *testing.T) {
+	t.Parallel()
+	var out transcript
+	if err := Run(t.Context(), Options{Duration: 500 * time.Millisecond, Terminal: true}, &out); err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	if !regexp.MustCompile(`\r\x1b\[K +\d+\.\d s  \d+ changes committed, \d+ of \d+ deliveries accepted`).MatchString(text) {
+		t.Errorf("no progress line in %q", text)
+	}
+	if last := text[strings.LastIndex(text, eraseLine)+len(eraseLine):]; !strings.HasPrefix(last, "\ncommitted ") {
+		t.Errorf("the progress line is not erased before the summary: %q", last)
+	}
+}
+
+func TestFirstDeliveryWithinASecond(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	began, first := time.Now(), time.Duration(0)
+	out := transcript{seen: func(piece string) {
+		if first == 0 && strings.Contains(piece, "accepted  ") {
+			first = time.Since(began)
+			cancel()
+		}
+	}}
+	if err := Run(ctx, Options{Duration: time.Minute}, &out); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("first delivery after %s", first)
+	// Generous: the race detector and a busy machine take their share.
+	if first == 0 || first > 5*time.Second {
+		t.Errorf("the first delivery came after %s", first)
+	}
+}
+
+func TestCancelledEarlyStillPrintsTheSummary(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out := transcript{seen: func(piece string) {
+		if strings.Contains(piece, "attempt") {
+			cancel()
+		}
+	}}
+	began := time.Now()
+	if err := Run(ctx, Options{Duration: time.Hour}, &out); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("took %s to stop", took)
+	}
+	text := out.String()
+	if count(t, text, "committed") == 0 || count(t, text, "lost") != 0 {
+		t.Errorf("unexpected summary:\n%s", text)
+	}
+}
+
+// TestLossIsReported breaks the capture, so that changes are committed and
+// never recorded. An oracle that cannot fail proves nothing.
+func TestLossIsReported(t *testing.T) {
+	t.Parallel()
+	var out transcript
+	err := Run(t.Context(), Options{
+		Duration: 200 * time.Millisecond, Rate: 50, drain: 300 * time.Millisecond, tamper: dropInsertTrigger,
+	}, &out)
+	if !errors.Is(err, ErrLost) {
+		t.Fatalf("error is %v, want ErrLost\n%s", err, out.String())
+	}
+	text := out.String()
+	if count(t, text, "lost") == 0 || !strings.Contains(text, "lost: order-created: INSERT of version ") {
+		t.Errorf("the loss is not named:\n%s", text)
+	}
+}
+
+func dropInsertTrigger(ctx context.Context, path string) (err error) {
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var name string
+	row := db.QueryRowContext(ctx, `SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE '%\_insert\_%' ESCAPE '\'`)
+	if err := row.Scan(&name); err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, `DROP TRIGGER "`+name+`"`)
+	return err
+}
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
+		t.Setenv(name, dir)
+	}
+	// What the environment says about a real daemon is none of the demo's.
+	t.Setenv("DATABASE_URL", "postgres://nobody@nowhere/none")
+	t.Setenv("FRAISEQL_MAX_CONCURRENCY", "nonsense")
+	var out transcript
+	if err := Run(t.Context(), Options{Duration: 100 * time.Millisecond}, &out); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left in the temporary directory: %v (%v)", left, err)
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string]Options{"duration": {Duration: -time.Second}, "rate": {Rate: -1}} {
+		if err := Run(t.Context(), opts, &transcript{}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: error is %v, want one that names it", name, err)
+		}
+	}
+}

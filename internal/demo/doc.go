@@ -1,0 +1,14 @@
+// Package demo shows the daemon at work with nothing installed: a temporary
+// SQLite database with an orders table, a writer that commits and rolls back,
+// the daemon itself with a configuration as a user would write it, and a
+// webhook receiver on the loopback interface with endpoints that are slow,
+// flaky and failing.
+//
+//	writer -> orders -> change log -> daemon -> receiver
+//	   |                                |          |
+//	   +--------> ledger <--- dead letters --------+
+//
+// The ledger is the oracle: it holds what the writer committed against what the
+// receiver accepted and what the state store keeps as dead letters. Whatever is
+// missing is lost, and makes the demo fail.
+package demo

@@ -1,0 +1,34 @@
+package demo
+
+import (
+	"context"
+	"errors"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/store/sqlite"
+)
+
+// readState lists what the daemon left in its state store, by what it is for.
+func readState(ctx context.Context, path string) (_ map[duty]*observer.Delivery, err error) {
+	store, err := sqlite.Open(ctx, sqlite.Config{Path: path, ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	list, err := store.Deliveries(ctx, observer.DeliveryFilter{})
+	if err != nil {
+		return nil, err
+	}
+	stored := make(map[duty]*observer.Delivery, len(list))
+	for _, d := range list {
+		if d.Event == nil {
+			continue // a log entry that is no event: it stands for no delivery
+		}
+		what, err := dutyOf(d.Observer, d.Event)
+		if err != nil {
+			return nil, err
+		}
+		stored[what] = d
+	}
+	return stored, nil
+}
