@@ -100,7 +100,6 @@ func checkType(actionType string) error {
 }
 
 func (a *Action) read(s *scope) {
-	before := len(s.errors)
 	s.fields(a)
 	a.Config = newActionConfig(a.Type)
 	if a.Config == nil {
@@ -111,13 +110,12 @@ func (a *Action) read(s *scope) {
 		return
 	}
 	s.fields(a.Config)
-	complete := len(s.errors) == before
 	s.later = append(s.later, func(c *Config) {
 		if a.Timeout == 0 {
 			a.Timeout = c.Performance.ConcurrentTimeout
 		}
-		if complete {
-			s.checkAction(a, c)
+		if _, err := a.Build(s.deps); err != nil {
+			s.failFields(err)
 		}
 	})
 }
@@ -127,45 +125,52 @@ func (a *Alert) read(s *scope) {
 	a.Action.read(s)
 }
 
-// checkAction builds the action for what is wrong with it.
-func (s *scope) checkAction(a *Action, c *Config) {
-	deps := Deps{
-		Network: outbound.New(outbound.Config{Allow: c.Network.Allow}),
-		SMTP:    c.SMTP, Logger: slog.New(slog.DiscardHandler),
+// failFields puts each error of building an action at its key. A key that could
+// not be read has its mistake already; what follows from that is left out.
+func (s *scope) failFields(err error) {
+	var report []func()
+	for _, field := range fieldErrors(err) {
+		at, key := s.locate(field.Field)
+		if !at.failed(key) {
+			report = append(report, func() { at.failText(key, field.Err) })
+		}
 	}
-	if _, err := a.Build(deps); err != nil {
-		s.failFields(err)
+	for _, fail := range report {
+		fail()
 	}
 }
 
-// failFields puts each error of a tree of joined errors at its key.
-func (s *scope) failFields(err error) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+// fieldErrors flattens joined errors. An error of no field is one of the type:
+// that key is there in every action.
+func fieldErrors(err error) []*observer.FieldError {
+	var fields []*observer.FieldError
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the tree itself is wanted
 		for _, one := range joined.Unwrap() {
-			s.failFields(one)
+			fields = append(fields, fieldErrors(one)...)
 		}
-		return
+		return fields
 	}
 	var field *observer.FieldError
 	if !errors.As(err, &field) {
-		s.fail(s.at.key, s.path, "%s", s.vault.safe(err.Error()))
-		return
+		field = &observer.FieldError{Field: "type", Err: err}
 	}
-	message := s.vault.safe(field.Err.Error())
-	at := s
-	key := field.Field
-	if rest, ok := strings.CutPrefix(key, "smtp."); ok {
-		at, key = s.smtp(), rest
-	}
-	if table, entry, ok := strings.Cut(key, "."); ok && at.table[table] != nil {
-		if inner, ok := at.table[table].table(); ok {
-			at, key = at.nested(table, at.table[table], inner), entry
-		}
-	}
-	at.failKey(key, "%s", message)
+	return append(fields, field)
 }
 
-// smtp is the scope of the [smtp] section; without one, mistakes stand where
+// locate finds the table and the key in it of a field that an action names.
+func (s *scope) locate(field string) (*scope, string) {
+	if key, ok := strings.CutPrefix(field, "smtp."); ok {
+		return s.smtp(), key
+	}
+	if section, entry, ok := strings.Cut(field, "."); ok && s.table[section] != nil {
+		if table, ok := s.table[section].table(); ok {
+			return s.nested(section, s.table[section], table), entry
+		}
+	}
+	return s, field
+}
+
+// smtp is the scope of the [smtp] section. Without one, its mistakes stand where
 // the action is.
 func (s *scope) smtp() *scope {
 	root, _ := s.doc.root.table()

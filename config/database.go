@@ -73,7 +73,8 @@ func (s *scope) checkName(name string) {
 	}
 }
 
-// checkURL gives the file that a url names and reports what is wrong with it.
+// checkURL gives the file that a url names and reports what is wrong with it,
+// in words that do not repeat it.
 func (s *scope) checkURL(url observer.Secret) string {
 	const key = "url"
 	if s.failed(key) {
@@ -81,7 +82,7 @@ func (s *scope) checkURL(url observer.Secret) string {
 	}
 	path, err := sqlitePath(url, filepath.Dir(s.doc.file))
 	if err != nil {
-		s.failKey(key, "%s", s.vault.redactor.Redact(err.Error()))
+		s.failKey(key, "%s", err.Error())
 	}
 	return path
 }
@@ -146,5 +147,6 @@ func checkScheme(name string) error {
 	case "":
 		return fmt.Errorf("has no scheme (%s)", available)
 	}
-	return fmt.Errorf("has the unknown scheme %q (%s)", name, available)
+	// The word is not repeated: what is no URL may be a misplaced password.
+	return fmt.Errorf("has an unknown scheme (%s)", available)
 }

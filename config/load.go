@@ -4,14 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/fraiseql/observer/condition"
+	"github.com/fraiseql/observer/internal/outbound"
 )
 
 // maxFile is the size of a configuration that is read. It only keeps a mistaken
 // --config (a database, a device) from filling the memory.
-const maxFile = 16 << 20
+const maxFile = 4 << 20
 
 // Load reads the configuration file at path. The environment comes from lookup,
 // os.LookupEnv in a program. It gives a *[FileError] when the file cannot be
@@ -51,7 +53,7 @@ func Parse(file string, data []byte, lookup func(string) (string, bool)) (*Confi
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{doc: doc, lookup: lookup, variables: map[string]bool{}}
+	r := &reader{doc: doc, lookup: lookup, variables: map[string]bool{}, broken: map[string]bool{}, origins: map[string]string{}}
 	c := &Config{Path: file, variables: r.variables}
 	r.read(c)
 	if len(r.errors) > 0 {
@@ -65,6 +67,10 @@ func (r *reader) read(c *Config) {
 	root := &scope{reader: r, at: r.doc.root}
 	root.table, _ = r.doc.root.table()
 	root.read(c)
+	r.deps = Deps{
+		Network: outbound.New(outbound.Config{Allow: c.Network.Allow}),
+		SMTP:    c.SMTP, Logger: slog.New(slog.DiscardHandler),
+	}
 	for _, check := range r.later {
 		check(c)
 	}
@@ -90,7 +96,7 @@ func (r *reader) databaseFromEnvironment() {
 
 func (r *reader) checkDatabases(c *Config) {
 	root, _ := r.doc.root.table()
-	if len(c.Databases) == 0 && !r.failedAt("databases") {
+	if len(c.Databases) == 0 && !r.broken["databases"] {
 		offset := nowhere
 		if v := root["databases"]; v != nil {
 			offset = v.at

@@ -14,7 +14,9 @@ var (
 	// validName is what may name an observer or a database: they are parts of
 	// keys, metrics and file names.
 	validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
-	notWord   = regexp.MustCompile(`[^A-Z0-9]+`)
+	// variableName is what may name an environment variable.
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	notWord      = regexp.MustCompile(`[^A-Z0-9]+`)
 )
 
 const nameRule = "must begin with a letter or a digit and go on with at most 99 letters, digits, dots, underscores or hyphens"

@@ -77,11 +77,10 @@ func (s *scope) elementOffset(key string, i int) int {
 	return s.offset(key)
 }
 
-// located is how the compiler of conditions says where in the text it stopped.
+// located is how the compilers of conditions and templates say where in the text
+// they stopped.
 var located = regexp.MustCompile(`^(?:line (\d+), )?column (\d+): `)
 
-// checkCondition compiles a condition. The place inside the condition becomes a
-// place in the file where the text stands in it as it is.
 func (s *scope) checkCondition(text string) {
 	const key = "condition"
 	if s.failed(key) || text == "" {
@@ -94,9 +93,15 @@ func (s *scope) checkCondition(text string) {
 	if err == nil {
 		return
 	}
+	s.failText(key, err)
+}
+
+// failText reports what a compiler says about the text under key. A place inside
+// the text becomes a place in the file where the text stands in it as it is.
+func (s *scope) failText(key string, err error) {
 	message, offset := err.Error(), s.offset(key)
 	if found := located.FindStringSubmatch(message); found != nil {
-		if inside, ok := s.inside(key, text, found[1], found[2]); ok {
+		if inside, ok := s.inside(key, found[1], found[2]); ok {
 			offset, message = inside, message[len(found[0]):]
 		}
 	}
@@ -105,13 +110,14 @@ func (s *scope) checkCondition(text string) {
 
 // inside is the offset in the file of a line and column of the text under key,
 // if the file has the text without escapes and variables.
-func (s *scope) inside(key, text, line, column string) (int, bool) {
+func (s *scope) inside(key, line, column string) (int, bool) {
 	v := s.table[key]
-	if v == nil {
+	if v == nil || s.origins[join(s.path, key)] != "" {
 		return 0, false
 	}
+	text, _ := v.data.(string)
 	start := strings.Index(v.raw, text)
-	if start < 0 {
+	if start < 0 || reference.MatchString(text) {
 		return 0, false
 	}
 	lineNumber, _ := strconv.Atoi(line) // "" is the first line

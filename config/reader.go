@@ -19,9 +19,12 @@ type reader struct {
 	lookup    func(string) (string, bool)
 	vault     vault
 	errors    Errors
+	broken    map[string]bool   // the keys that have a mistake
+	origins   map[string]string // the variables that keys took their values from
 	variables map[string]bool
 	// later are checks that need the whole configuration.
 	later    []func(*Config)
+	deps     Deps // for building actions, to see what is wrong with them
 	compiler *condition.Compiler
 }
 
@@ -58,8 +61,8 @@ func (s *scope) read(target any) {
 	s.unknown()
 }
 
-// fields fills the fields of a struct that have a toml tag. A field of type
-// Redactor learns the secrets of the table.
+// fields fills the fields of a struct that have a toml tag. A field Redactor,
+// which the configurations of actions have, learns the secrets of the table.
 func (s *scope) fields(target any) {
 	v := reflect.ValueOf(target).Elem()
 	for i := range v.NumField() {
@@ -80,10 +83,8 @@ func (s *scope) fields(target any) {
 			s.leaf(key, field.Tag, pointer.Interface())
 		}
 	}
-	for i := range v.NumField() {
-		if redactor, ok := v.Field(i).Addr().Interface().(*observer.Redactor); ok && v.Type().Field(i).IsExported() {
-			*redactor = observer.NewRedactor(s.secrets...)
-		}
+	if redactor := v.FieldByName("Redactor"); redactor.IsValid() {
+		redactor.Set(reflect.ValueOf(observer.NewRedactor(s.secrets...)))
 	}
 }
 
@@ -136,7 +137,9 @@ func (s *scope) tables(key string, v reflect.Value) {
 	items := s.items(key)
 	v.Set(reflect.MakeSlice(v.Type(), len(items), len(items)))
 	for i, item := range items {
-		item.read(v.Index(i).Addr().Interface())
+		if item.table != nil {
+			item.read(v.Index(i).Addr().Interface())
+		}
 	}
 }
 
@@ -167,7 +170,12 @@ func (s *scope) items(key string) []*scope {
 // fail records a mistake at an offset.
 func (r *reader) fail(offset int, key, format string, args ...any) {
 	line, column := r.doc.position(offset)
-	r.errors = append(r.errors, Error{File: r.doc.file, Line: line, Column: column, Key: key, Message: fmt.Sprintf(format, args...)})
+	message := fmt.Sprintf(format, args...)
+	if name := r.origins[key]; name != "" {
+		message += " (environment variable " + name + ")"
+	}
+	r.broken[key] = true
+	r.errors = append(r.errors, Error{File: r.doc.file, Line: line, Column: column, Key: key, Message: message})
 }
 
 // failKey records a mistake of the value under key, or of the table where the
@@ -178,11 +186,7 @@ func (s *scope) failKey(key, format string, args ...any) {
 
 // failed reports whether a mistake of the key was recorded already, so that a
 // later check does not add one that follows from it.
-func (s *scope) failed(key string) bool { return s.failedAt(join(s.path, key)) }
-
-func (r *reader) failedAt(path string) bool {
-	return slices.ContainsFunc(r.errors, func(e Error) bool { return e.Key == path })
-}
+func (s *scope) failed(key string) bool { return s.broken[join(s.path, key)] }
 
 // offset is where the value under key begins: written as key or key_env, or
 // failing both the table.

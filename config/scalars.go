@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -55,7 +56,7 @@ func wanted(key string, target any) string {
 		case time.Second:
 			return "an integer (seconds)"
 		}
-		return `a duration in quotes, such as "30s"`
+		return `a duration such as "30s"`
 	}
 	return "a string"
 }
@@ -80,11 +81,9 @@ func parseDuration(key, text string) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// An integer that overflows is out of every range a key may have.
-	if d := time.Duration(n) * u; d/u == time.Duration(n) {
-		return d, nil
-	}
-	return 0, strconv.ErrRange
+	// What overflows is out of every range that a key may have, as the limits are.
+	limit := math.MaxInt64 / int64(u)
+	return time.Duration(min(max(n, -limit), limit)) * u, nil
 }
 
 func parseLevel(text string) (slog.Level, error) {

@@ -94,11 +94,9 @@ func (s *scope) override(key string, target any) error {
 	if s.hasTwin(target) {
 		s.keep(observer.NewSecret(text))
 	}
-	if err := s.setAny(key, target, text); err != nil {
-		// What does not parse is not repeated: it may be a misplaced password.
-		return fmt.Errorf("environment variable %s %w", name, err)
-	}
-	return nil
+	s.origins[join(s.path, key)] = name
+	// What does not parse is not repeated: it may be a misplaced password.
+	return s.setAny(key, target, text)
 }
 
 // variable looks the environment variable of a key up. DATABASE_URL stands for
@@ -141,12 +139,17 @@ func (s *scope) named(key string, target any) error {
 	}
 	name, ok := v.data.(string)
 	if !ok {
-		return fmt.Errorf("must be the name of an environment variable in quotes, not %s", kind(v))
+		return fmt.Errorf("%s must be the name of an environment variable in quotes, not %s", key+twin, kind(v))
+	}
+	if !variableName.MatchString(name) {
+		// It is not repeated: often it is the secret itself.
+		return fmt.Errorf("%s must be the name of an environment variable", key+twin)
 	}
 	text, ok := s.lookup(name)
 	if !ok {
-		return fmt.Errorf("environment variable %s, which %s names, is not set", s.vault.safe(name), key+twin)
+		return fmt.Errorf("environment variable %s, which %s names, is not set", name, key+twin)
 	}
+	s.origins[join(s.path, key)] = name
 	s.keep(observer.NewSecret(text))
 	return setText(target, key, text)
 }
@@ -228,6 +231,7 @@ func (s *scope) keep(secrets ...observer.Secret) {
 
 // elements fills a list from a list of strings, or from one string.
 func (s *scope) elements(v *value, slice reflect.Value) error {
+	slice.Set(reflect.MakeSlice(slice.Type(), 0, 1)) // an empty list is not an absent one
 	items, ok := v.list()
 	if !ok {
 		items = []*value{v}
@@ -251,7 +255,8 @@ func (s *scope) elements(v *value, slice reflect.Value) error {
 	return nil
 }
 
-// headers reads a table of strings. Its entries are overridden one by one.
+// headers reads a table of strings. Its entries have twins, and are overridden
+// one by one.
 func (s *scope) headers(key string, target *map[string]string) error {
 	v := s.table[key]
 	if v == nil {
@@ -265,6 +270,7 @@ func (s *scope) headers(key string, target *map[string]string) error {
 	*target = make(map[string]string, len(table))
 	for _, name := range slices.Sorted(maps.Keys(table)) {
 		var text string
+		name = strings.TrimSuffix(name, twin)
 		inner.leaf(name, "", &text)
 		(*target)[name] = text
 	}
