@@ -3,6 +3,7 @@ package celenv
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"cel.dev/cel-go/cel"
@@ -10,6 +11,7 @@ import (
 
 var (
 	undeclared = regexp.MustCompile(`^undeclared reference to '([^']*)'`)
+	nullable   = regexp.MustCompile(`wrapper\(([^)]*)\)`)
 	undefined  = regexp.MustCompile(`^undefined field '([^']*)'`)
 	noOverload = regexp.MustCompile(`^found no matching overload for '([^']*)' applied to '(.*)'$`)
 )
@@ -22,7 +24,9 @@ func describe(src string, issues *cel.Issues) error {
 }
 
 func reword(src, message string) string {
-	if m := undeclared.FindStringSubmatch(message); m != nil {
+	if m := undeclared.FindStringSubmatch(message); m != nil && slices.Contains(knownNames(), m[1]) {
+		return fmt.Sprintf("%s is a function or macro, called in a way it cannot be", m[1])
+	} else if m != nil {
 		return fmt.Sprintf("unknown name %q%s", m[1], suggest(m[1], knownNames()))
 	}
 	if m := undefined.FindStringSubmatch(message); m != nil {
@@ -50,6 +54,7 @@ func rewordSyntax(src, message string) string {
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func rewordOverload(function, args string) string {
+	args = nullable.ReplaceAllString(args, "$1 or null")
 	symbol := strings.Trim(function, "_@")
 	if macro, found := strings.CutPrefix(function, "@"); found && macro != "in" {
 		return fmt.Sprintf("%s() does not take %s", macro, strings.Replace(args, eventTypeName+", ", "", 1))

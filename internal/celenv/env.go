@@ -51,7 +51,7 @@ func New() (*Env, error) {
 			cel.ValidateComprehensionNestingLimit(maxLoops),
 		),
 		ext.Strings(ext.StringsVersion(0)),
-		ext.Encoders(),
+		ext.Encoders(ext.EncodersVersion(0)),
 		cel.Variable("data", cel.MapType(cel.StringType, cel.DynType)),
 		cel.Variable("old", cel.MapType(cel.StringType, cel.DynType)),
 		cel.Variable("changes", cel.MapType(cel.StringType, cel.DynType)),
@@ -96,7 +96,7 @@ func mixedArithmetic() []cel.EnvOption {
 					continue
 				}
 				id := fmt.Sprintf("mixed_%s_%s_%s", symbol, a, b)
-				options = append(options, cel.Function(symbol, cel.Overload(id, []*cel.Type{a, b}, NumberType())))
+				options = append(options, cel.Function(symbol, cel.Overload(id, []*cel.Type{a, b}, cel.DynType)))
 			}
 		}
 	}
