@@ -40,6 +40,28 @@ func (tr *transcript) String() string {
 	return tr.buf.String()
 }
 
+// runUntil runs a demo with no end of its own and interrupts it when each of
+// the texts was printed at least n times, however slow the machine is.
+func runUntil(t *testing.T, opts Options, n int, texts ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	counts := map[string]int{}
+	out := transcript{seen: func(piece string) {
+		reached := true
+		for _, text := range texts {
+			counts[text] += strings.Count(piece, text)
+			reached = reached && counts[text] >= n
+		}
+		if reached {
+			cancel()
+		}
+	}}
+	opts.Duration = time.Hour
+	err := Run(ctx, opts, &out)
+	return out.String(), err
+}
+
 // count reads a row of the summary.
 func count(t *testing.T, text, row string) int {
 	t.Helper()
@@ -56,9 +78,7 @@ func count(t *testing.T, text, row string) int {
 
 func TestEverythingArrives(t *testing.T) {
 	t.Parallel()
-	var out transcript
-	err := Run(t.Context(), Options{Duration: 800 * time.Millisecond, Rate: 50}, &out)
-	text := out.String()
+	text, err := runUntil(t, Options{Rate: 100}, 5, "order-events ", "order-shipped ", "attempt 2  accepted", "refused 422")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -67,16 +87,16 @@ func TestEverythingArrives(t *testing.T) {
 	if expected != delivered+dead || delivered == 0 || dead == 0 {
 		t.Errorf("expected %d, delivered %d, dead %d: want all three, and nothing missing", expected, delivered, dead)
 	}
-	if n := count(t, text, "committed"); n < 40 || n > expected {
-		t.Errorf("%d changes committed, want about 80, and no more than the %d deliveries", n, expected)
+	if n := count(t, text, "committed"); n < 20 || n > expected {
+		t.Errorf("%d changes committed, want some, and no more than the %d deliveries", n, expected)
 	}
 	for _, row := range []string{"lost", "repeated", "waiting"} {
 		if n := count(t, text, row); n != 0 {
 			t.Errorf("%s is %d, want 0", row, n)
 		}
 	}
-	if n := count(t, text, "retried"); n == 0 {
-		t.Error("nothing was retried although an endpoint is flaky")
+	if n := count(t, text, "retried"); n < 5 {
+		t.Errorf("retried is %d although an endpoint is flaky", n)
 	}
 	if strings.Contains(text, "never committed") {
 		t.Error("the receiver got what was never committed")
@@ -85,11 +105,10 @@ func TestEverythingArrives(t *testing.T) {
 
 func TestOutputShape(t *testing.T) {
 	t.Parallel()
-	var out transcript
-	if err := Run(t.Context(), Options{Duration: 300 * time.Millisecond, Rate: 50}, &out); err != nil {
+	text, err := runUntil(t, Options{Rate: 100}, 1, "attempt 2  accepted")
+	if err != nil {
 		t.Fatal(err)
 	}
-	text := out.String()
 	for name, want := range map[string]string{
 		"delivery": `(?m)^\d\d:\d\d:\d\d\.\d{3}  order-events +Order \d+ +INSERT  attempt 1  accepted +\d+\.\d ms  [0-9a-f-]{36}/order-events/0$`,
 		"refusal":  `(?m)^\S+  order-created +Order \d+ +INSERT  attempt 1  refused 503 `,
@@ -120,11 +139,10 @@ func TestQuietPrintsTheSummaryOnly(t *testing.T) {
 
 func TestTerminalKeepsAProgressLine(t *testing.T) {
 	t.Parallel()
-	var out transcript
-	if err := Run(t.Context(), Options{Duration: 500 * time.Millisecond, Terminal: true}, &out); err != nil {
+	text, err := runUntil(t, Options{Terminal: true}, 2, eraseLine, "changes committed, ")
+	if err != nil {
 		t.Fatal(err)
 	}
-	text := out.String()
 	if !regexp.MustCompile(`\r\x1b\[K +\d+\.\d s  \d+ changes committed, \d+ of \d+ deliveries accepted`).MatchString(text) {
 		t.Errorf("no progress line in %q", text)
 	}
@@ -180,14 +198,11 @@ func TestCancelledEarlyStillPrintsTheSummary(t *testing.T) {
 // never recorded. An oracle that cannot fail proves nothing.
 func TestLossIsReported(t *testing.T) {
 	t.Parallel()
-	var out transcript
-	err := Run(t.Context(), Options{
-		Duration: 200 * time.Millisecond, Rate: 50, drain: 300 * time.Millisecond, tamper: dropInsertTrigger,
-	}, &out)
+	opts := Options{Rate: 50, drain: 300 * time.Millisecond, tamper: dropInsertTrigger}
+	text, err := runUntil(t, opts, 3, "UPDATE  attempt 1  accepted")
 	if !errors.Is(err, ErrLost) {
-		t.Fatalf("error is %v, want ErrLost\n%s", err, out.String())
+		t.Fatalf("error is %v, want ErrLost\n%s", err, text)
 	}
-	text := out.String()
 	if count(t, text, "lost") == 0 || !strings.Contains(text, "lost: order-created: INSERT of version ") {
 		t.Errorf("the loss is not named:\n%s", text)
 	}
