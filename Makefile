@@ -7,6 +7,8 @@ BENCH      ?= .
 DEMO_FLAGS ?=
 # More flags for `go test`, such as TESTFLAGS='-run Watermark -count=10'.
 TESTFLAGS  ?=
+# More flags for golangci-lint, such as LINTFLAGS=--fix.
+LINTFLAGS  ?=
 PKG        ?= ./...
 
 BINARY    := fraiseql-observer
@@ -58,9 +60,9 @@ vet: ## Run go vet
 	$(GO) vet ./...
 
 .PHONY: lint
-lint: ## Run golangci-lint (the first run builds it, some minutes)
+lint: ## Run golangci-lint; the first run builds it, some minutes (LINTFLAGS=--fix)
 	@echo 'lint: golangci-lint from tools/go.mod; the first run compiles it'
-	$(LINT) run ./...
+	$(LINT) run $(LINTFLAGS) ./...
 
 .PHONY: fmt
 fmt: ## Format the tree: gofmt and sorted imports
