@@ -1,0 +1,211 @@
+package config_test
+
+import (
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/config"
+)
+
+// key is one key of the configuration as the struct tags declare it.
+type key struct {
+	heading  string // of its section in docs/configuration.md
+	name     string
+	variable string
+	field    reflect.StructField
+}
+
+// schema lists every key. A struct that is added to the configuration and
+// forgotten here shows up as a section without a heading.
+func schema(t *testing.T) []key {
+	t.Helper()
+	var keys []key
+	add := func(heading, prefix string, target any) {
+		for field := range fields(target) {
+			name := field.Tag.Get("toml")
+			if isLeaf(field.Type) {
+				keys = append(keys, key{heading, name, prefix + "_" + strings.ToUpper(name), field})
+			}
+		}
+	}
+	for field := range fields(config.Config{}) {
+		name := field.Tag.Get("toml")
+		upper := "FRAISEQL_" + strings.ToUpper(name)
+		switch name {
+		case "databases":
+			add("## `[[databases]]`", upper+"_N", config.Database{})
+		case "performance":
+			add("## `[performance]`", "FRAISEQL", config.Performance{})
+		case "alert":
+			add("## `[alert]`", upper, config.Alert{})
+		case "observers":
+			add("## `[[observers]]`", upper+"_N", config.Observer{})
+			add("### `[observers.retry]`", upper+"_N_RETRY", config.Retry{})
+			add("### `[[observers.actions]]`", upper+"_N_ACTIONS_M", config.Action{})
+			for _, kind := range config.ActionTypes() {
+				add("#### `type = \""+kind+"\"`", upper+"_N_ACTIONS_M", reflect.ValueOf(config.NewActionConfig(kind)).Elem().Interface())
+			}
+		default:
+			add("## `["+name+"]`", upper, reflect.New(field.Type).Elem().Interface())
+		}
+	}
+	if len(keys) < 50 {
+		t.Fatalf("found %d keys only", len(keys))
+	}
+	return keys
+}
+
+// fields are the fields of a struct that stand for a key.
+func fields(target any) func(func(reflect.StructField) bool) {
+	return func(yield func(reflect.StructField) bool) {
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(target)) {
+			if name := field.Tag.Get("toml"); name != "" && name != "-" && !yield(field) {
+				return
+			}
+		}
+	}
+}
+
+func isLeaf(t reflect.Type) bool {
+	switch t {
+	case reflect.TypeFor[observer.Secret]():
+		return true
+	case reflect.TypeFor[[]config.Action](), reflect.TypeFor[*config.Alert]():
+		return false
+	}
+	return t.Kind() != reflect.Struct
+}
+
+func TestDocumentHasEveryKey(t *testing.T) {
+	t.Parallel()
+	document, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := documentRows(string(document))
+	for _, k := range schema(t) {
+		row, ok := rows[k.heading+" "+k.name]
+		if !ok {
+			t.Errorf("docs/configuration.md has no row for %s under %q", k.name, k.heading)
+			continue
+		}
+		delete(rows, k.heading+" "+k.name)
+		if variable := strings.TrimSuffix(row[2], "_NAME`"); variable != "`"+k.variable && row[2] != "`"+k.variable+"`" {
+			t.Errorf("%s of %s: documented variable %s, want %s", k.name, k.heading, row[2], k.variable)
+		}
+		checkDocumentedDefault(t, k, row[1])
+		for _, limit := range []string{"min", "max"} {
+			if text := k.field.Tag.Get(limit); text != "" && strings.Contains(row[3], " to ") && !strings.Contains(row[3], text) {
+				t.Errorf("%s of %s: the limit %s is not in %q", k.name, k.heading, text, row[3])
+			}
+		}
+	}
+	delete(rows, "## `[alert]` type")    // repeated there for the reader
+	delete(rows, "## `[alert]` timeout") // likewise
+	for row := range rows {
+		t.Errorf("docs/configuration.md documents a key that does not exist: %s", row)
+	}
+}
+
+// checkDocumentedDefault compares with the tag. Defaults that the packages of the
+// actions have are not in a tag.
+func checkDocumentedDefault(t *testing.T, k key, documented string) {
+	t.Helper()
+	want, ok := k.field.Tag.Lookup("default")
+	if !ok || k.name == "timeout" {
+		return
+	}
+	if documented != "`"+want+"`" && documented != "`\""+want+"\"`" {
+		t.Errorf("%s of %s: documented default %s, it is %s", k.name, k.heading, documented, want)
+	}
+}
+
+// documentRows are the table rows by heading and key: key, default, variable, meaning.
+func documentRows(document string) map[string][]string {
+	rows, heading := map[string][]string{}, ""
+	for line := range strings.Lines(document) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "#") {
+			heading = line
+		}
+		if cells := strings.Split(strings.Trim(line, "|"), "|"); strings.HasPrefix(line, "| `") && len(cells) == 4 {
+			for i := range cells {
+				cells[i] = strings.TrimSpace(cells[i])
+			}
+			rows[heading+" "+strings.Trim(cells[0], "`")] = cells
+		}
+	}
+	return rows
+}
+
+// TestEveryVariableIsRead sets each variable alone to a text that the key of any
+// type refuses, or that is found in the result, and sees the difference.
+func TestEveryVariableIsRead(t *testing.T) {
+	t.Parallel()
+	for _, k := range schema(t) {
+		name := strings.NewReplacer("_N_", "_0_", "_M_", "_0_").Replace(k.variable)
+		if k.name == "headers" {
+			name += "_X_TEST"
+		}
+		t.Run(k.heading+" "+name, func(t *testing.T) {
+			t.Parallel()
+			asked := false
+			_, _ = config.Parse("observer.toml", []byte(everySection(k.heading)), func(asking string) (string, bool) {
+				asked = asked || asking == name
+				return "", false
+			})
+			if !asked {
+				t.Errorf("%s is not looked up", name)
+			}
+		})
+	}
+}
+
+// everySection is a configuration with an action of the type in the heading.
+func everySection(heading string) string {
+	kind := "log"
+	if _, quoted, ok := strings.Cut(heading, `type = "`); ok {
+		kind, _, _ = strings.Cut(quoted, `"`)
+	}
+	text := minimal + "type = \"" + kind + "\"\n[alert]\ntype = \"log\"\n"
+	if kind == "webhook" {
+		text = strings.Replace(text, "[alert]", "headers = { X-Test = \"1\" }\n[alert]", 1)
+	}
+	return text
+}
+
+// TestTagsParse covers what the reader takes for granted: defaults and limits
+// are values of their fields, and a default is within its limits.
+func TestTagsParse(t *testing.T) {
+	t.Parallel()
+	for _, k := range schema(t) {
+		for _, tag := range []string{"default", "min", "max"} {
+			text, ok := k.field.Tag.Lookup(tag)
+			if !ok || k.name == "timeout" && tag == "default" {
+				continue // the default of a timeout stands for "unset"
+			}
+			name := strings.NewReplacer("_N_", "_0_", "_M_", "_0_").Replace(k.variable)
+			_, err := config.Parse("observer.toml", []byte(everySection(k.heading)), environ(map[string]string{
+				name: text,
+				// Without this the limits of one delay contradict the other.
+				"FRAISEQL_OBSERVERS_0_RETRY_" + other(k.name): text,
+			}))
+			if err != nil {
+				t.Errorf("%s of %s = %q: %v", tag, k.name, text, err)
+			}
+		}
+	}
+}
+
+func other(name string) string {
+	switch name {
+	case "initial_delay_ms":
+		return "MAX_DELAY_MS"
+	case "max_delay_ms":
+		return "INITIAL_DELAY_MS"
+	}
+	return "NOTHING"
+}
