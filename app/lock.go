@@ -17,7 +17,7 @@ var ErrRunning = errors.New("another fraiseql-observer is running")
 // question, and a daemon that starts in that moment must not take it for a
 // second daemon.
 const (
-	lockTries = 5
+	lockTries = 25
 	lockPause = 20 * time.Millisecond
 )
 
