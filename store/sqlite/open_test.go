@@ -273,3 +273,47 @@ func TestSharesAFileWithOtherTables(t *testing.T) {
 		t.Errorf("the application's version: got %d and error %v, want 77", version, err)
 	}
 }
+
+// A file of an application that does not use write-ahead logging can be
+// switched to it only while nobody writes, and SQLite does not wait for that.
+func TestOpenWaitsForWritersOfAFileWithoutWAL(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "shop.db")
+	execute(t, path, "CREATE TABLE orders (id INTEGER)")
+	conn, err := rawDB(t, path).Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	time.AfterFunc(30*time.Millisecond, func() {
+		_, err := conn.ExecContext(context.WithoutCancel(t.Context()), "COMMIT")
+		ended <- err
+	})
+	save(t, opened(t, sqlite.Config{Path: path}), "shop", "1")
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpenGivesUpOnALockedFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "shop.db")
+	execute(t, path, "CREATE TABLE orders (id INTEGER)")
+	conn, err := rawDB(t, path).Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, BusyTimeout: 20 * time.Millisecond})
+	if err == nil {
+		_ = s.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), path+" is locked by another program") {
+		t.Errorf("got error %v, want one that says that the file is locked", err)
+	}
+}

@@ -118,7 +118,7 @@ func testClaimDueRace(t *testing.T, h *harness, stores []observer.StateStore) {
 	}
 	var claimed tally
 	together(16, func(i int) {
-		for {
+		for range n { // more than there is to claim
 			ds, err := stores[i%len(stores)].ClaimDue(t.Context(), fmt.Sprint("owner-", i), lease, 7)
 			if err != nil {
 				t.Errorf("claim due: %v", err)
