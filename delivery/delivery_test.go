@@ -233,3 +233,24 @@ func TestTwoRedrivesAtOnceFireOnce(t *testing.T) {
 		t.Errorf("first redrive: %v, %d runs", err, len(slow.all()))
 	}
 }
+
+// TestScheduledRunIsUndecided: the chain reads Scheduled as its own decision to
+// put off, so what comes from the store must not look like one.
+func TestScheduledRunIsUndecided(t *testing.T) {
+	t.Parallel()
+	for stored, want := range map[observer.State]observer.State{observer.Scheduled: "", observer.Dead: observer.Dead} {
+		store := memorystore.New(memorystore.Config{})
+		key := put(t, store, "e", stored, time.Now())
+		began := observer.State("not run")
+		_, err := delivery.Redrive(t.Context(), delivery.RedriveConfig{
+			Store: store, Owner: "w1", Logger: quiet(),
+			Run: func(_ context.Context, d *observer.Delivery) error {
+				began, d.State = d.State, observer.Done
+				return nil
+			},
+		}, key)
+		if err != nil || began != want {
+			t.Errorf("a %s delivery began as %q (%v), want %q", stored, began, err, want)
+		}
+	}
+}

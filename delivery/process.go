@@ -30,6 +30,9 @@ func (p process) finish(ctx context.Context, d *observer.Delivery) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); p.keepLease(ctx, cancel, d.Key) }()
+	if d.State == observer.Scheduled {
+		d.State = "" // how this run ends is not decided; the stored row keeps its state
+	}
 	err := p.run(ctx, d)
 	cancel(nil)
 	<-stopped

@@ -102,6 +102,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	r.cfg = r.cfg.withDefaults()
 	cp, err := r.load(ctx)
+	if ctx.Err() != nil {
+		return nil // asked to stop before anything was read
+	}
 	if err != nil {
 		return err
 	}
