@@ -1,0 +1,222 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fraiseql/observer"
+	sourcesqlite "github.com/fraiseql/observer/source/sqlite"
+	storesqlite "github.com/fraiseql/observer/store/sqlite"
+)
+
+// site is one installation: a directory with a configuration, a database, a
+// state and a log, and at most one running daemon.
+type site struct {
+	t      *testing.T
+	dir    string
+	env    []string
+	daemon *exec.Cmd
+	exited chan struct{}
+	starts int
+}
+
+const sourceName = "shop"
+
+// newSite writes a configuration with the given observers. What stands before
+// the first table of the text belongs to the top level.
+func newSite(t *testing.T, text string) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir()}
+	s.configure(text)
+	t.Cleanup(func() {
+		if s.daemon != nil {
+			s.kill()
+		}
+		if t.Failed() {
+			t.Logf("the log of the daemon:\n%s", tail(s.log(), 60))
+		}
+	})
+	return s
+}
+
+func (s *site) configure(text string) {
+	s.t.Helper()
+	text = `
+[[databases]]
+name = "` + sourceName + `"
+url = "sqlite:` + s.database() + `"
+
+[state]
+url = "sqlite:` + s.state() + `"
+
+[network]
+allow = ["127.0.0.0/8"]
+` + text
+	// Written aside and renamed: the daemon watches the file.
+	if err := os.WriteFile(s.path("new.toml"), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Rename(s.path("new.toml"), s.config()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *site) config() string          { return s.path("fraiseql-observer.toml") }
+func (s *site) database() string        { return s.path("shop.db") }
+func (s *site) state() string           { return s.path("state.db") }
+
+func (s *site) log() string {
+	text, err := os.ReadFile(s.path("daemon.log"))
+	if err != nil && !os.IsNotExist(err) {
+		s.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// start runs the daemon and returns when it says that it is running.
+func (s *site) start() {
+	s.t.Helper()
+	s.launch()
+	s.starts++
+	eventually(s.t, "the daemon runs", func() bool {
+		select {
+		case <-s.exited:
+			s.t.Fatalf("the daemon ended with %d:\n%s", s.daemon.ProcessState.ExitCode(), tail(s.log(), 20))
+		default:
+		}
+		return strings.Count(s.log(), "msg=running") >= s.starts
+	})
+}
+
+func (s *site) launch() {
+	s.t.Helper()
+	log, err := os.OpenFile(s.path("daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }() // the child has its own
+	s.daemon = exec.CommandContext(context.Background(), binary, "run", "--config", s.config())
+	s.daemon.Dir, s.daemon.Env = s.dir, append(os.Environ(), s.env...)
+	s.daemon.Stdout, s.daemon.Stderr = log, log
+	if err := s.daemon.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait() // the exit code is in ProcessState
+		close(exited)
+	}(s.daemon, s.exited)
+}
+
+// stop asks the daemon to end and expects that it does so cleanly.
+func (s *site) stop() {
+	s.t.Helper()
+	s.signal(syscall.SIGTERM)
+	if code := s.daemon.ProcessState.ExitCode(); code != 0 {
+		s.t.Errorf("the daemon ended with %d after SIGTERM:\n%s", code, tail(s.log(), 20))
+	}
+	s.daemon = nil
+}
+
+// kill ends the daemon in the middle of whatever it does.
+func (s *site) kill() {
+	s.t.Helper()
+	s.signal(syscall.SIGKILL)
+	s.daemon = nil
+}
+
+func (s *site) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.daemon.Process.Signal(sig); err != nil && !strings.Contains(err.Error(), "already finished") {
+		s.t.Fatalf("send %s: %v", sig, err)
+	}
+	select {
+	case <-s.exited:
+	case <-time.After(patience):
+		s.t.Fatalf("the daemon goes on %s after %s:\n%s", patience, sig, tail(s.log(), 20))
+	}
+}
+
+// command runs another command of the program on this site.
+func (s *site) command(args ...string) (stdout, stderr string, code int) {
+	s.t.Helper()
+	return commandWith(s.t, s.dir, s.env, append(args, "--config", s.config())...)
+}
+
+// store opens the state for looking, as an operator would beside the daemon.
+func (s *site) store(look func(*storesqlite.Store)) {
+	s.t.Helper()
+	store, err := storesqlite.Open(s.t.Context(), storesqlite.Config{Path: s.state(), ReadOnly: true})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	look(store)
+	if err := store.Close(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// stored lists the unfinished deliveries in a state; "" lists all.
+func (s *site) stored(state observer.State) (list []*observer.Delivery) {
+	s.t.Helper()
+	s.store(func(store *storesqlite.Store) {
+		var err error
+		if list, err = store.Deliveries(s.t.Context(), observer.DeliveryFilter{State: state}); err != nil {
+			s.t.Fatal(err)
+		}
+	})
+	return list
+}
+
+// checkpoint is the saved one, zero when there is none yet.
+func (s *site) checkpoint() (cp observer.Checkpoint) {
+	s.t.Helper()
+	s.store(func(store *storesqlite.Store) {
+		all, err := store.Checkpoints(s.t.Context())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		cp = all[sourceName]
+	})
+	return cp
+}
+
+// behind counts the rows of the log after a position.
+func (s *site) behind(at observer.Position) int64 {
+	s.t.Helper()
+	source := sourcesqlite.New(sourcesqlite.Config{Name: sourceName, Path: s.database()})
+	rows, _, err := source.Backlog(s.t.Context(), at)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return rows
+}
+
+// covered are the ids of the events that the saved checkpoint calls handled.
+func (s *site) covered(shop *shop) map[string]bool {
+	s.t.Helper()
+	cp := s.checkpoint()
+	ids := shop.log()
+	covered := map[string]bool{}
+	for _, id := range ids[:len(ids)-int(s.behind(cp.Position))] {
+		covered[id] = true
+	}
+	for _, id := range cp.Done {
+		covered[id] = true
+	}
+	return covered
+}
+
+func tail(text string, lines int) string {
+	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

@@ -1,0 +1,124 @@
+//go:build unix
+
+package e2e
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestInvariant7SigtermLosesAndRepeatsNothing stops and starts the daemon under
+// load while retries are waiting.
+func TestInvariant7SigtermLosesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	r := random(t)
+	recv := newReceiver(t, func(r receipt) int {
+		if r.change.version%5 == 0 && r.attempt < 3 {
+			return http.StatusServiceUnavailable
+		}
+		<-time.After(time.Duration(r.change.version%10) * time.Millisecond)
+		return http.StatusOK
+	})
+	s := newSite(t, hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 400, max_delay_ms = 500 }`))
+	shop := newShop(s)
+	stop := shop.load(r, 60, 200)
+	putOff := 0
+	for range 6 {
+		s.start()
+		pause(r, 300*time.Millisecond, 900*time.Millisecond)
+		s.stop()
+		putOff += len(s.stored("scheduled"))
+	}
+	stop()
+	s.start()
+	eventually(t, "everything arrives", func() bool {
+		return len(oracle{shop.all(), recv.receipts()}.outstanding()) == 0
+	})
+	s.stop()
+	o := oracle{shop.all(), recv.receipts()}
+	o.check(t)
+	if list := o.repetitions(); len(list) > 0 {
+		t.Errorf("%d deliveries were repeated, the first is %+v", len(list), list[0])
+	}
+	if n := len(s.stored("")); n > 0 {
+		t.Errorf("%d deliveries are still in the store", n)
+	}
+	t.Logf("%d changes, %d requests, %d retries pending over 6 stops", len(o.committed), len(o.receipts), putOff)
+	if putOff == 0 {
+		t.Error("no retry was pending at any stop, so the test shows nothing")
+	}
+}
+
+// TestInvariant7SigkillLosesNothing kills the daemon at random moments under
+// load. What may be sent again is what the checkpoint that the kill left behind
+// does not cover: what was in flight, and what finished since the last save.
+func TestInvariant7SigkillLosesNothing(t *testing.T) {
+	t.Parallel()
+	r := random(t)
+	recv := newReceiver(t, func(r receipt) int {
+		if r.change.version%13 == 0 && r.attempt == 1 {
+			return http.StatusServiceUnavailable
+		}
+		<-time.After(time.Duration(r.change.version%7) * time.Millisecond)
+		return http.StatusOK
+	})
+	s := newSite(t, hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 20, max_delay_ms = 50 }`))
+	shop := newShop(s)
+	stop := shop.load(r, 40, 300)
+	const kills = 10
+	var killed []time.Time
+	covered := map[string]time.Time{} // event -> the kill whose checkpoint first covers it
+	for range kills {
+		s.start()
+		pause(r, 100*time.Millisecond, 600*time.Millisecond)
+		s.kill()
+		killed = append(killed, time.Now())
+		for event := range s.covered(shop) {
+			if _, before := covered[event]; !before {
+				covered[event] = killed[len(killed)-1]
+			}
+		}
+	}
+	stop()
+	s.start()
+	eventually(t, "everything arrives", func() bool {
+		return len(oracle{shop.all(), recv.receipts()}.outstanding()) == 0
+	})
+	s.stop()
+	o := oracle{shop.all(), recv.receipts()}
+	o.check(t)
+	checkRepetitions(t, o, covered, killed)
+}
+
+// lateSave is how old an acceptance may be at a kill and still be repeated: the
+// checkpoint is saved 20 ms after something finished, and on a busy machine
+// with a slow disk the save itself takes a while.
+const lateSave = 2 * time.Second
+
+func checkRepetitions(t *testing.T, o oracle, covered map[string]time.Time, killed []time.Time) {
+	t.Helper()
+	list := o.repetitions()
+	report := reporter{t: t}
+	var oldest time.Duration
+	perKill := make([]int, len(killed))
+	for _, rep := range list {
+		if at, known := covered[rep.event]; known && at.Before(rep.again) {
+			report.add("%s was sent again at %s, although the checkpoint of %s covers it", rep.key, rep.again, at)
+		}
+		i, _ := slices.BinarySearchFunc(killed, rep.since, time.Time.Compare)
+		if i == len(killed) || killed[i].After(rep.again) {
+			report.add("%s was repeated with no kill between %s and %s", rep.key, rep.since, rep.again)
+			continue
+		}
+		perKill[i]++
+		oldest = max(oldest, killed[i].Sub(rep.since))
+	}
+	report.end()
+	t.Logf("%d changes, %d kills, %d repetitions (%v per kill), the oldest was accepted %s before its kill",
+		len(o.committed), len(killed), len(list), perKill, oldest)
+	if oldest > lateSave {
+		t.Errorf("a repeated delivery had been accepted %s before the kill: more than was in flight", oldest)
+	}
+}
