@@ -27,7 +27,7 @@ type settings struct {
 func (s *settings) flags(cmd *cobra.Command) {
 	s.configFlag(cmd)
 	cmd.Flags().StringVar(&s.database, "database", "",
-		"the database: a `URL` (sqlite:FILE), as DATABASE_URL, or the name of one of several")
+		"the database: a `URL` (sqlite:FILE) like DATABASE_URL, or the name of one of several")
 }
 
 func (s *settings) configFlag(cmd *cobra.Command) {

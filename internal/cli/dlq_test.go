@@ -1,0 +1,160 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fraiseql/observer"
+)
+
+const someID = "00000000-0000-4000-8000-000000000001"
+
+// Two people who retry the same dead letter at once fire it once.
+func TestConcurrentRetriesFireOnce(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	key := p.keep(someID, unchanged)
+	p.receiver.holdCalls()
+	first := p.launch("dlq", "retry", key)
+	check(t, p.receiver.await(1, anyCall))
+
+	second := p.run("dlq", "retry", key)
+	if second.code != 1 || !strings.Contains(second.stderr, "being run by another process") {
+		t.Errorf("the second retry ended with code %d: %s", second.code, second.stderr)
+	}
+	if r := p.run("dlq", "remove", key); r.code != 1 || !strings.Contains(r.stderr, "being run by another process") {
+		t.Errorf("removing it meanwhile ended with code %d: %s", r.code, r.stderr)
+	}
+	if out := p.must("dlq", "show", key); !strings.Contains(out, "being run by:") {
+		t.Errorf("show does not say that it is being run:\n%s", out)
+	}
+	if out := p.must("dlq", "retry-all"); !strings.Contains(out, "0 delivered, 0 failed and kept, 1 skipped") {
+		t.Errorf("retry-all printed\n%s", out)
+	}
+	p.receiver.release()
+	if code := first.wait().ExitCode(); code != 0 {
+		t.Errorf("the first retry ended with code %d", code)
+	}
+	calls := p.receiver.received()
+	if len(calls) != 1 || calls[0].key != key {
+		t.Errorf("received %+v, want one call with the key %s", calls, key)
+	}
+}
+
+// A delivery that the daemon is going to try is not a person's to retry.
+func TestScheduledDeliveryIsNoDeadLetter(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	key := p.keep(someID, func(d *observer.Delivery) {
+		d.State, d.RunAt = observer.Scheduled, time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)
+	})
+	for _, command := range []string{"retry", "remove"} {
+		r := p.run("dlq", command, key)
+		if r.code != 1 || !strings.Contains(r.stderr, "is not a dead letter: it is scheduled") {
+			t.Errorf("dlq %s ended with code %d: %s", command, r.code, r.stderr)
+		}
+	}
+	if out := p.must("dlq", "show", key); !strings.Contains(out, "scheduled (permanent) for 2999-01-01T00:00:00Z") {
+		t.Errorf("show printed\n%s", out)
+	}
+	if out := p.must("status"); !strings.Contains(out, "1, the next due 2999-01-01T00:00:00Z") {
+		t.Errorf("status printed\n%s", out)
+	}
+	if n := len(p.receiver.received()); n != 0 {
+		t.Errorf("%d calls were made", n)
+	}
+}
+
+// A dead letter whose observer is gone from the configuration stays.
+func TestRetryOfWhatIsNotConfiguredKeepsIt(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	key := p.keep(someID, unchanged)
+	p.configure("")
+	r := p.run("dlq", "retry", key)
+	if r.code != 1 || !strings.Contains(r.stderr, "put it back or remove this delivery") {
+		t.Errorf("ended with code %d: %s", r.code, r.stderr)
+	}
+	if out := p.must("dlq", "show", key); !strings.Contains(out, "dead (unconfigured)") {
+		t.Errorf("show printed\n%s", out)
+	}
+}
+
+// A log entry that is not an event is shown raw, and runs after its repair.
+func TestMalformedEntryIsShownAndRedriven(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	p.sql(`INSERT INTO tb_entity_change_log (id, object_type, modification_type, object_id, object_data)
+		VALUES ('` + someID + `', 'Order', 'UPSERT', '7', '{"id":7}')`)
+	d := p.start()
+	d.await("state=dead")
+	var list struct {
+		Items []struct{ Key, Reason string }
+	}
+	check(t, json.Unmarshal([]byte(p.must("dlq", "list", "--format", "json")), &list))
+	if len(list.Items) != 1 || list.Items[0].Reason != "malformed" {
+		t.Fatalf("listed %+v, want one malformed entry", list)
+	}
+	key := list.Items[0].Key
+	if out := p.must("dlq", "show", key); !strings.Contains(out, "UPSERT") || !strings.Contains(out, "log entry of shop that is not an event") {
+		t.Errorf("show printed\n%s", out)
+	}
+	if r := p.run("dlq", "retry", key); r.code != 1 || !strings.Contains(r.stderr, "UPSERT") {
+		t.Errorf("retry before the repair ended with code %d: %s", r.code, r.stderr)
+	}
+	p.sql(`UPDATE tb_entity_change_log SET modification_type = 'UPDATE'`)
+	if out := p.must("dlq", "retry", key); !strings.Contains(out, "delivered log entry") {
+		t.Errorf("retry printed\n%s", out)
+	}
+	check(t, p.receiver.await(1, func(c call) bool { return strings.Contains(c.body, `"entity_id":"7"`) }))
+}
+
+// Invariant 9: no command prints a secret of the configuration, also not one that
+// a receiver repeats in its answer.
+func TestNoCommandPrintsSecrets(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	const secret = "hunter2-hunter2-hunter2" //nolint:gosec // the example whose leak is looked for
+	p.env = []string{"HOOK_TOKEN=" + secret}
+	p.receiver.answer(500)
+	p.configure(`
+[[observers]]
+name = "every-order"
+entity = "Order"
+retry = { max_attempts = 1 }
+[[observers.actions]]
+type = "webhook"
+url = "$RECEIVER/hook"
+headers = { Authorization = "Bearer ${HOOK_TOKEN}" }
+signing_secret = "whsec_aHVudGVyMi1odW50ZXIyLWh1bnRlcjIt"
+`)
+	key := p.keep(someID, unchanged)
+	var all strings.Builder
+	for _, args := range [][]string{
+		{"validate-config"},
+		{"dlq", "retry", key},
+		{"dlq", "retry", key, "--format", "json"},
+		{"dlq", "show", key},
+		{"dlq", "show", key, "--format", "json"},
+		{"dlq", "list", "--format", "json"},
+		{"dlq", "stats", "--by-error"},
+		{"dlq", "retry-all"},
+		{"status", "--detailed", "--format", "json"},
+	} {
+		r := p.run(args...)
+		all.WriteString(r.stdout + r.stderr)
+	}
+	if len(p.receiver.received()) != 3 {
+		t.Fatalf("%d calls were made, want 3: nothing was put to the test:\n%s", len(p.receiver.received()), all.String())
+	}
+	if !strings.Contains(all.String(), "you sent") {
+		t.Errorf("the answer of the receiver was not shown:\n%s", all.String())
+	}
+	for _, s := range []string{secret, "aHVudGVyMi1odW50ZXIyLWh1bnRlcjIt"} {
+		if strings.Contains(all.String(), s) {
+			t.Errorf("%q was printed:\n%s", s, all.String())
+		}
+	}
+}

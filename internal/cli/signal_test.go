@@ -1,0 +1,107 @@
+//go:build unix
+
+package cli_test
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestTermDrainsWhatHasBegun(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	p.receiver.holdCalls()
+	d := p.start()
+	p.sql("INSERT INTO orders (status) VALUES (1)")
+	check(t, p.receiver.await(1, anyCall))
+	d.signal(syscall.SIGTERM)
+	d.await("msg=\"stopping", "shutdown_timeout=30s")
+	p.receiver.release()
+	if state := d.wait(); state.ExitCode() != 0 {
+		t.Errorf("a drained daemon ended with %s, want code 0", state)
+	}
+	if last := d.seen[len(d.seen)-1]; !strings.Contains(last, "msg=stopped done=1") {
+		t.Errorf("the last line is %q, want the delivery done", last)
+	}
+	// Nothing is repeated by the next one: the checkpoint is behind the row.
+	if out := p.must("status"); !strings.Contains(out, "0 rows") {
+		t.Errorf("after draining the status is\n%s", out)
+	}
+}
+
+func TestSecondTermStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	p.receiver.holdCalls()
+	d := p.start()
+	p.sql("INSERT INTO orders (status) VALUES (1)")
+	check(t, p.receiver.await(1, anyCall))
+	d.signal(syscall.SIGTERM)
+	d.await("msg=\"stopping")
+	d.signal(syscall.SIGTERM)
+	// The call is still held, so only the second signal can have ended it.
+	status, ok := d.wait().Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() || status.Signal() != syscall.SIGTERM {
+		t.Fatalf("the daemon ended with %v, want it killed by the second signal", status)
+	}
+	p.receiver.release()
+	first := p.receiver.received()[0].key
+	// The row is not lost: the next daemon sends it with the same key.
+	d = p.start()
+	check(t, p.receiver.await(2, func(c call) bool { return c.key == first }))
+	d.signal(syscall.SIGINT)
+	if state := d.wait(); state.ExitCode() != 0 {
+		t.Errorf("ended with %s, want code 0", state)
+	}
+}
+
+func TestHangupReloads(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	d := p.start()
+	p.configure(strings.ReplaceAll(observerTables, "/hook", "/moved"))
+	d.signal(syscall.SIGHUP)
+	d.await("configuration reloaded")
+	p.sql("INSERT INTO orders (status) VALUES (1)")
+	check(t, p.receiver.await(1, func(c call) bool { return c.path == "/moved" }))
+
+	p.configure(observerTables + "\nnonsense = 1\n")
+	d.signal(syscall.SIGHUP)
+	line := d.await("was not reloaded", "signal=SIGHUP")
+	if !strings.Contains(line, "nonsense") {
+		t.Errorf("the log does not say what is wrong: %s", line)
+	}
+	p.sql("INSERT INTO orders (status) VALUES (2)")
+	check(t, p.receiver.await(2, func(c call) bool { return c.path == "/moved" }))
+	if n := len(p.receiver.received()); n != 2 {
+		t.Errorf("%d calls, want 2: the refused file ran", n)
+	}
+	d.signal(syscall.SIGTERM)
+	if state := d.wait(); state.ExitCode() != 0 {
+		t.Errorf("ended with %s, want code 0", state)
+	}
+}
+
+// Ctrl-C during retry-all lets the attempt under way end and stops there.
+func TestInterruptedRetryAllKeepsTheRest(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	p.keep("00000000-0000-4000-8000-000000000001", unchanged)
+	p.keep("00000000-0000-4000-8000-000000000002", unchanged)
+	p.receiver.holdCalls()
+	cmd := p.launch("dlq", "retry-all")
+	check(t, p.receiver.await(1, anyCall))
+	cmd.signal(syscall.SIGINT)
+	cmd.await("stopping after the one that runs")
+	p.receiver.release()
+	if code := cmd.wait().ExitCode(); code != 1 {
+		t.Errorf("ended with code %d, want 1", code)
+	}
+	if out := cmd.stdout.String(); !strings.Contains(out, "2 dead letters: 1 delivered, 0 failed and kept, 0 skipped, 1 not tried") {
+		t.Errorf("printed\n%s", out)
+	}
+	if out := p.must("dlq", "stats"); !strings.Contains(out, "1 dead letter,") {
+		t.Errorf("left\n%s", out)
+	}
+}
