@@ -167,6 +167,9 @@ func (t *Template) Kind() Kind { return t.kind }
 // rendered for is an [observer.Permanent] error with [observer.ReasonTemplate];
 // the error of a ctx that has ended is returned as it is.
 func (t *Template) Render(ctx context.Context, e *observer.Event) (string, error) {
+	if t.Static() {
+		return t.source, nil
+	}
 	rendered := make([]byte, 0, len(t.source)+64)
 	var spans []span
 	for i := range t.parts {
@@ -187,7 +190,7 @@ func (t *Template) Render(ctx context.Context, e *observer.Event) (string, error
 			spans = append(spans, span{part: p, start: start, end: len(rendered)})
 		}
 	}
-	if t.format.finish != nil && len(spans) > 0 {
+	if t.format.finish != nil {
 		if err := t.format.finish(rendered, spans); err != nil {
 			return "", permanent(fmt.Errorf("render %v: %w", t.kind, err))
 		}

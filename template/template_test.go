@@ -20,7 +20,7 @@ const row = `{"id": "42", "total": 100.00, "big": 12345678901234567890, "name": 
  "lines": "a\r\nX-Evil: 1", "nul": "a\u0000b", "path": "../admin?x=1#y%2f", "dots": "..", "dot": ".", "host": "shop-1",
  "badhost": "evil.com/", "url": "https://hooks.example.com/in?k=v", "base": "https://hooks.example.com/in",
  "js": "javascript:alert(1)", "creds": "https://u:p@example.com/", "email": "ada@example.com",
- "two": "a@example.com, b@example.com", "tag": "<!channel>", "emoji": "😀", "quote": "\"\\\n\t\u2028",
+ "two": "a@example.com, b@example.com", "tag": "<!channel>", "pair": "a@example.com,b@example.com", "emoji": "😀", "quote": "\"\\\n\t\u2028",
  "huge": 1e999999999, "space": "a b&c=d+é", "list": [], "at": "2026-01-02T03:04:05Z"}`
 
 func event() *observer.Event {
@@ -269,6 +269,7 @@ func TestAddress(t *testing.T) {
 	})
 	checkRefuses(t, template.Address, map[string]string{
 		`{{ data.two }}`:                   `is not one plain email address`,
+		`{{ data.pair }}`:                  `is not one plain email address`,
 		`{{ data.lines }}`:                 `control character`,
 		`{{ data.none }}`:                  `there is no address`,
 		`{{ data.id }}`:                    `is not an email address`,

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"cel.dev/cel-go/common/types"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fraiseql/observer"
@@ -88,5 +89,16 @@ func TestCompileErrorHasAPosition(t *testing.T) {
 	var mistake *CompileError
 	if !errors.As(err, &mistake) || mistake.Line != 2 || mistake.Column != 3 {
 		t.Errorf("error %v (%+v) is not at line 2, column 3", err, mistake)
+	}
+}
+
+func TestReplaceIsBoundedBeforeItRuns(t *testing.T) {
+	t.Parallel()
+	text, one := types.String(strings.Repeat("a", maxText/2)), types.String("a")
+	if v := replace(text, one, one, types.Int(3)); types.IsError(v) {
+		t.Errorf("a short replacement: %v", v)
+	}
+	if v := replace(text, one, types.String("aa")); !types.IsError(v) {
+		t.Error("a text of more than maxText was built")
 	}
 }
