@@ -62,6 +62,9 @@ func New(ctx context.Context, opts Options) (*App, error) {
 func (a *App) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, a.Close()) }()
 	if err := a.check(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to stop while starting
+		}
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)

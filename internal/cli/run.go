@@ -58,20 +58,28 @@ func (c *cli) run(ctx context.Context, cfg *config.Config, logger *slog.Logger) 
 	})
 	defer stop()
 	if err := reach(ctx, cfg); err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	daemon, err := app.New(ctx, app.Options{Config: cfg, Load: c.settings.load, Logger: logger})
 	if errors.Is(err, app.ErrRunning) {
 		return err
 	}
 	if err != nil {
-		return connectionError(err)
+		return unlessStopped(ctx, connectionError(err))
 	}
 	b := readBuild()
 	logger.Info("starting", "version", b.Version, "pid", os.Getpid(), "config", cfg.Path, "state", cfg.State.FilePath())
 	unhook := reloadOnHangup(daemon, logger)
 	defer unhook()
 	return daemon.Run(ctx)
+}
+
+// unlessStopped is err, unless it only says that a signal ended the start.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // reach looks at every database before anything is made, so that a wrong path

@@ -5,6 +5,7 @@ package e2e
 import (
 	"net/http"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -121,4 +122,24 @@ func checkRepetitions(t *testing.T, o oracle, covered map[string]time.Time, kill
 	if oldest > lateSave {
 		t.Errorf("a repeated delivery had been accepted %s before the kill: more than was in flight", oldest)
 	}
+}
+
+// TestSigtermWhileStarting asks the daemon to end at a random moment of its
+// start. It ends cleanly, or as by default when it does not listen yet.
+func TestSigtermWhileStarting(t *testing.T) {
+	t.Parallel()
+	r := random(t)
+	s := newSite(t, hook("all", "http://127.0.0.1:1"))
+	newShop(s)
+	for range 15 {
+		s.launch()
+		pause(r, 0, 120*time.Millisecond)
+		s.signal(syscall.SIGTERM)
+		state := s.daemon.ProcessState
+		status, isStatus := state.Sys().(syscall.WaitStatus)
+		if code := state.ExitCode(); code != 0 && (!isStatus || status.Signal() != syscall.SIGTERM) {
+			t.Errorf("the daemon ended with %d: %s", code, tail(s.log(), 3))
+		}
+	}
+	s.daemon = nil
 }
