@@ -10,7 +10,7 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// ErrRunning: another daemon runs on the same state.
+// ErrRunning says that another daemon runs on the same state.
 var ErrRunning = errors.New("another fraiseql-observer is running")
 
 // A held lock is tried a few times: [Running] holds it for the moment of its

@@ -78,7 +78,11 @@ func (c *cli) retry(ctx context.Context, d *observer.Delivery) error {
 	if err != nil {
 		return err
 	}
+	_, stop := notify(ctx, func() {
+		_, _ = fmt.Fprintf(c.err, "%s: the attempt that runs is finished first; a second signal stops at once\n", program)
+	})
 	o, err := r.run(ctx, d.Key)
+	stop()
 	if err := errors.Join(err, r.close()); err != nil {
 		return notFound(d.Key, err)
 	}

@@ -116,7 +116,7 @@ func TestMalformedEntryIsShownAndRedriven(t *testing.T) {
 func TestNoCommandPrintsSecrets(t *testing.T) {
 	t.Parallel()
 	p := newProject(t)
-	const secret = "hunter2-hunter2-hunter2" //nolint:gosec // the example whose leak is looked for
+	const secret = "hunter2-hunter2-hunter2"
 	p.env = []string{"HOOK_TOKEN=" + secret}
 	p.receiver.answer(500)
 	p.configure(`

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -25,7 +26,7 @@ func (f *format) String() string { return string(*f) }
 // Set takes text or json.
 func (f *format) Set(s string) error {
 	if s != string(formatText) && s != string(formatJSON) {
-		return fmt.Errorf("want text or json")
+		return errors.New("want text or json")
 	}
 	*f = format(s)
 	return nil

@@ -23,8 +23,7 @@ import (
 func testContext() context.Context { return context.Background() }
 
 func exitCodeOf(err error) int {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode()
 	}
 	return -1
