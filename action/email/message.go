@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	netmail "net/mail"
+	"strings"
 
 	"github.com/wneessen/go-mail"
 
@@ -20,7 +21,7 @@ type envelope struct {
 // compose writes the message. The same input gives the same bytes: nothing in it
 // is drawn at random or taken from the clock.
 func compose(to addresses, c content, r request) (*envelope, error) {
-	msg := mail.NewMsg(mail.WithNoDefaultUserAgent(), mail.WithBoundary("=_"+r.MessageID[:32]))
+	msg := mail.NewMsg(mail.WithNoDefaultUserAgent(), mail.WithBoundary("observer-"+boundary(r.MessageID)))
 	msg.FromMailAddress(to.from)
 	msg.ToMailAddress(to.to...)
 	if len(to.cc) > 0 {
@@ -44,6 +45,13 @@ func compose(to addresses, c content, r request) (*envelope, error) {
 			fmt.Errorf("the message is %d bytes, more than %d", wire.Len(), maxMessage))
 	}
 	return &envelope{from: to.from.Address, recipients: recipients(to), message: wire.Bytes()}, nil
+}
+
+// boundary is the hash in a Message-ID. No text contains it by chance, and it
+// needs no quoting in a header.
+func boundary(messageID string) string {
+	hash, _, _ := strings.Cut(messageID, "@")
+	return hash
 }
 
 func setBodies(msg *mail.Msg, c content) {

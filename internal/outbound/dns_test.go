@@ -111,9 +111,10 @@ func TestNameWithOneAllowedAddressIsNotGivenUp(t *testing.T) {
 	}
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	_ = l.Close() // nobody listens: the allowed address refuses the connection
-	n := loopback(t)
+	n := New(Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
 	n.dialer.Resolver = nameServer(t, func(int) []netip.Addr {
-		return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("127.0.0.1")}
+		// The refusal comes first, and it is the first error that a dialer gives.
+		return []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.1")}
 	})
 	_, err = n.DialContext(t.Context(), "tcp", net.JoinHostPort("mixed.test", port))
 	if err == nil || !observer.Retryable(err) {

@@ -1,0 +1,227 @@
+package email
+
+import (
+	"bufio"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fraiseql/observer"
+)
+
+func TestTLSModes(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{startTLS, implicitTLS, noTLS} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			m := startServer(t, mode, func(m *mailServer) { m.auth = true })
+			server := m.config(mode)
+			server.Username, server.Password = "shop", observer.NewSecret(password)
+			if _, err := m.action(t, simple(), server).Execute(t.Context(), delivery()); err != nil {
+				t.Fatal(err)
+			}
+			got := m.accepted()[0]
+			if got.user != "shop" || got.encrypted != (mode != noTLS) {
+				t.Errorf("signed in as %q, encrypted %t", got.user, got.encrypted)
+			}
+		})
+	}
+}
+
+func TestTLSIsNeverGivenUp(t *testing.T) {
+	t.Parallel()
+	plain := startServer(t, noTLS, nil)
+	encrypted := startServer(t, startTLS, nil)
+	distrusted := encrypted.action(t, simple(), encrypted.config(startTLS))
+	distrusted.roots = x509.NewCertPool()
+	implicit := startServer(t, implicitTLS, nil)
+	distrustedImplicit := implicit.action(t, simple(), implicit.config(implicitTLS))
+	distrustedImplicit.roots = x509.NewCertPool()
+	for name, a := range map[string]*Action{
+		"no STARTTLS offered":     plain.action(t, simple(), plain.config(startTLS)),
+		"unverified certificate":  distrusted,
+		"unverified implicit TLS": distrustedImplicit,
+	} {
+		if _, err := a.Execute(t.Context(), delivery()); err == nil || !observer.Retryable(err) {
+			t.Errorf("%s: %v, want a transient error", name, err)
+		}
+	}
+	for _, m := range []*mailServer{plain, encrypted, implicit} {
+		if n := len(m.accepted()); n != 0 {
+			t.Errorf("%d messages were sent", n)
+		}
+	}
+}
+
+func TestWrongPasswordIsPermanentAndNotTold(t *testing.T) {
+	t.Parallel()
+	m := startServer(t, startTLS, func(m *mailServer) { m.auth = true })
+	server := m.config(startTLS)
+	server.Username, server.Password = "shop", observer.NewSecret("wrong-"+password)
+	result, err := m.action(t, simple(), server).Execute(t.Context(), delivery())
+	if err == nil || observer.Retryable(err) || result.Status != 535 {
+		t.Errorf("%+v, %v; want a permanent error and 535", result, err)
+	}
+	if text := fmt.Sprint(result, err); strings.Contains(text, password) {
+		t.Errorf("the password shows in %s", text)
+	}
+}
+
+func TestRefusedRecipients(t *testing.T) {
+	t.Parallel()
+	refusals := map[string]error{"gone@example.com": refusal(550, "no such user"), "full@example.com": refusal(452, "mailbox full")}
+	tests := []struct {
+		name   string
+		to     Addresses
+		status int
+		reason observer.Reason
+	}{
+		{"permanent", Addresses{"ann@example.com", "gone@example.com"}, 550, observer.ReasonPermanent},
+		{"transient", Addresses{"full@example.com", "ann@example.com"}, 452, observer.ReasonExhausted},
+		{"both, permanent last", Addresses{"full@example.com", "gone@example.com"}, 550, observer.ReasonPermanent},
+		{"both, permanent first", Addresses{"gone@example.com", "full@example.com"}, 550, observer.ReasonPermanent},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m := startServer(t, noTLS, func(m *mailServer) { m.refuse = refusals })
+			cfg := simple()
+			cfg.To = tt.to
+			result, err := m.action(t, cfg, m.config(noTLS)).Execute(t.Context(), delivery())
+			if err == nil || observer.ReasonOf(err) != tt.reason || result.Status != tt.status {
+				t.Errorf("%+v, %v (reason %s)", result, err, observer.ReasonOf(err))
+			}
+			if n := len(m.accepted()); n != 0 {
+				t.Errorf("%d messages were sent although a recipient was refused", n)
+			}
+		})
+	}
+}
+
+// script plays the server's side of one SMTP dialogue: a line for the greeting,
+// then one for each line of the client. It gives the lines the client sent.
+func script(t *testing.T, lines ...string) (address *net.TCPAddr, heard func() []string) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var got []string
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		r := bufio.NewReader(conn)
+		for _, line := range lines {
+			if _, err := io.WriteString(conn, line+"\r\n"); err != nil {
+				return
+			}
+			heardLine, err := r.ReadString('\n')
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			got = append(got, strings.TrimSpace(heardLine))
+			mu.Unlock()
+		}
+		_, _ = io.Copy(io.Discard, r) // says nothing more
+	})
+	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	return l.Addr().(*net.TCPAddr), func() []string { mu.Lock(); defer mu.Unlock(); return append([]string{}, got...) }
+}
+
+// remote makes a loopback connection look as if it went to another machine.
+type remote struct{ net.Conn }
+
+func (remote) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 25} }
+
+func TestPasswordNeedsEncryption(t *testing.T) {
+	t.Parallel()
+	for _, offer := range []string{"PLAIN", "LOGIN", "PLAIN LOGIN"} {
+		address, heard := script(t, "220 mail.test", "250-mail.test\r\n250 AUTH "+offer, "221 bye")
+		server := Server{
+			Host: "127.0.0.1", Port: address.Port, TLS: noTLS, From: "a@example.com",
+			Username: "shop", Password: observer.NewSecret(password),
+		}
+		a, err := New(simple(), server, func(ctx context.Context, network, address string) (net.Conn, error) {
+			var d net.Dialer
+			conn, err := d.DialContext(ctx, network, address)
+			return remote{conn}, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = a.Execute(t.Context(), delivery())
+		if err == nil || observer.Retryable(err) || !strings.Contains(err.Error(), "without TLS") {
+			t.Errorf("offered %s: %v, want a permanent error that says why", offer, err)
+		}
+		for _, line := range heard() {
+			if strings.HasPrefix(line, "AUTH") {
+				t.Errorf("offered %s: the client sent %q", offer, line)
+			}
+		}
+	}
+}
+
+func TestServersThatFail(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name      string
+		lines     []string
+		retryable bool
+	}{
+		{"busy", []string{"421 too busy"}, true},
+		{"no service", []string{"554 not for you"}, false},
+		{"not SMTP", []string{"HTTP/1.1 400 Bad Request"}, true},
+		{"sender refused", []string{"220 hi", "250 mail.test", "550 not you"}, false},
+		{"sender refused for now", []string{"220 hi", "250 mail.test", "451 later"}, true},
+		{"recipient refused with 421", []string{"220 hi", "250 mail.test", "250 ok", "421 closing"}, true},
+		{"data refused", []string{"220 hi", "250 mail.test", "250 ok", "250 ok", "554 no"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			address, _ := script(t, tt.lines...)
+			a, err := New(simple(), Server{Host: "127.0.0.1", Port: address.Port, TLS: noTLS, From: "a@example.com"}, new(net.Dialer).DialContext)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = a.Execute(t.Context(), delivery())
+			if err == nil || observer.Retryable(err) != tt.retryable {
+				t.Errorf("%v, want retryable %t", err, tt.retryable)
+			}
+		})
+	}
+}
+
+func TestContextEndsEveryStepOfTheDialogue(t *testing.T) {
+	t.Parallel()
+	steps := []string{"220 hi", "250 mail.test", "250 ok", "250 ok", "354 go on"}
+	for n := range len(steps) + 1 {
+		t.Run(fmt.Sprintf("after %d lines", n), func(t *testing.T) {
+			t.Parallel()
+			address, _ := script(t, steps[:n]...)
+			a, err := New(simple(), Server{Host: "127.0.0.1", Port: address.Port, TLS: noTLS, From: "a@example.com"}, new(net.Dialer).DialContext)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(50*time.Millisecond, cancel)
+			_, err = a.Execute(ctx, delivery())
+			if !errors.Is(err, context.Canceled) || !observer.Retryable(err) {
+				t.Errorf("%v, want context.Canceled, transient", err)
+			}
+		})
+	}
+}
