@@ -148,14 +148,14 @@ message_template = "item {{ data.id }} ${E2E_LOG_TOKEN}"
 func (s *site) everythingPrinted() string {
 	s.t.Helper()
 	var b strings.Builder
-	for _, format := range []string{"text", "json"} {
-		for _, args := range [][]string{{"status"}, {"dlq", "list"}, {"dlq", "stats"}} {
-			b.WriteString(s.printed(append(args, "--format", format, "--config", s.config())...))
-		}
-		for _, d := range s.stored(observer.Dead) {
-			b.WriteString(s.printed("dlq", "show", d.Key, "--format", format, "--config", s.config()))
-			b.WriteString(s.printed("dlq", "retry", d.Key, "--format", format, "--config", s.config()))
-		}
+	show := func(args ...string) { b.WriteString(s.printed(append(args, "--config", s.config())...)) }
+	dead := s.stored(observer.Dead)
+	for _, d := range dead {
+		show("dlq", "show", d.Key, "--format", "json")
+	}
+	show("dlq", "show", dead[0].Key)
+	for _, args := range [][]string{{"status"}, {"status", "--format", "json"}, {"dlq", "list"}, {"dlq", "list", "--format", "json"}, {"dlq", "stats", "--format", "json"}, {"dlq", "retry-all"}} {
+		show(args...)
 	}
 	return b.String()
 }
