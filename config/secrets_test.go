@@ -168,3 +168,20 @@ func TestErrorsShowNoSecrets(t *testing.T) {
 		}
 	}
 }
+
+// TestShortSecretsAreReplaced: a secret too short to be looked for in parts is
+// replaced where it stands whole, also as Go quotes it.
+func TestShortSecretsAreReplaced(t *testing.T) {
+	t.Parallel()
+	for _, secret := range []string{"zq7", `z"q`, "z\tq"} {
+		_, err := config.Parse("f.toml", []byte(minimal+"type = \"log\"\nlevel = \"${SECRET}\"\n[log]\nformat = \"a ${SECRET}\"\n"),
+			environ(map[string]string{"SECRET": secret}))
+		quoted := strings.Trim(fmt.Sprintf("%q", secret), `"`)
+		if err == nil || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), quoted) {
+			t.Errorf("%q: %v", secret, err)
+		}
+		if err != nil && strings.Count(err.Error(), "[redacted]") != 2 {
+			t.Errorf("the rest of the message is gone: %v", err)
+		}
+	}
+}
