@@ -329,13 +329,9 @@ func TestRunawayExpressionIsStopped(t *testing.T) {
 		`data.s.replace('a', data.s) != ''`:                          `more than 16 MB`,
 		`data.l.all(a, data.s.replace('b', data.s) != '')`:           `does too much work`,
 	} {
-		start := time.Now()
 		_, err := compile(t, src).Match(t.Context(), e)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", src, err)
-		}
-		if took := time.Since(start); took > 20*time.Second {
-			t.Errorf("%s was stopped after %v", src, took)
 		}
 	}
 }
