@@ -218,6 +218,16 @@ func (o *oracle) check(t *testing.T, path string) {
 			t.Errorf("%s is not whole: %+v", d.Key, d)
 		}
 	}
+	o.checkDeliveries(t, there)
+	o.checkCheckpoints(t, s)
+	stats, err := s.DeliveryStats(t.Context())
+	if err != nil || stats.Dead != len(ds) {
+		t.Errorf("got a count of %d and error %v, want %d", stats.Dead, err, len(ds))
+	}
+}
+
+func (o *oracle) checkDeliveries(t *testing.T, there map[string]bool) {
+	t.Helper()
 	for key := range o.stored {
 		if !there[key] && !o.completing[key] {
 			t.Errorf("%s was stored and is lost", key)
@@ -228,15 +238,15 @@ func (o *oracle) check(t *testing.T, path string) {
 			t.Errorf("%s was completed and is there again", key)
 		}
 	}
+}
+
+func (o *oracle) checkCheckpoints(t *testing.T, s *sqlite.Store) {
+	t.Helper()
 	for name, n := range o.saved {
 		cp, err := s.LoadCheckpoint(t.Context(), name)
 		if got, _ := strconv.Atoi(string(cp.Position)); err != nil || got < n {
 			t.Errorf("checkpoint %s: got %q and error %v, want at least %d", name, cp.Position, err, n)
 		}
-	}
-	stats, err := s.DeliveryStats(t.Context())
-	if err != nil || stats.Dead != len(ds) {
-		t.Errorf("got a count of %d and error %v, want %d", stats.Dead, err, len(ds))
 	}
 }
 

@@ -57,7 +57,7 @@ func (s *Store) InsertDelivery(ctx context.Context, d *observer.Delivery) error 
 
 func (s *session) exists(key string) (bool, error) {
 	var n int
-	err := s.tx.StmtContext(s.ctx, s.w.stmts[existsDelivery]).QueryRowContext(s.ctx, key).Scan(&n)
+	err := s.stmt(existsDelivery).QueryRowContext(s.ctx, key).Scan(&n) //nolint:sqlclosecheck // closed with the transaction
 	return n > 0, err
 }
 

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 
-	observer "github.com/fraiseql/observer"
 	driver "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	observer "github.com/fraiseql/observer"
 )
 
 // errClosed answers whoever calls a closed store.
@@ -23,8 +24,7 @@ func (e *missingError) Is(target error) bool { return target == observer.ErrNotF
 
 // code is SQLite's primary result code, 0 for other errors.
 func code(err error) int {
-	var e *driver.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*driver.Error](err); ok {
 		return e.Code() & 0xff
 	}
 	return 0

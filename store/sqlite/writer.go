@@ -44,7 +44,7 @@ func startWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 		stmts: map[string]*sql.Stmt{},
 	}
 	for _, query := range writeQueries() {
-		stmt, err := db.PrepareContext(ctx, query)
+		stmt, err := db.PrepareContext(ctx, query) //nolint:sqlclosecheck // closed with db
 		if err != nil {
 			return nil, errors.Join(err, db.Close())
 		}
@@ -171,7 +171,7 @@ type session struct {
 
 // exec runs one of [writeQueries] and gives the number of rows it changed.
 func (s *session) exec(query string, args ...any) (int64, error) {
-	res, err := s.tx.StmtContext(s.ctx, s.w.stmts[query]).ExecContext(s.ctx, args...)
+	res, err := s.stmt(query).ExecContext(s.ctx, args...) //nolint:sqlclosecheck // closed with the transaction
 	if err != nil {
 		return 0, err
 	}
@@ -180,5 +180,10 @@ func (s *session) exec(query string, args ...any) (int64, error) {
 
 // query runs one of [writeQueries] that returns rows.
 func (s *session) query(query string, args ...any) (*sql.Rows, error) {
-	return s.tx.StmtContext(s.ctx, s.w.stmts[query]).QueryContext(s.ctx, args...)
+	return s.stmt(query).QueryContext(s.ctx, args...) //nolint:sqlclosecheck // closed with the transaction
+}
+
+// stmt is a prepared statement for this transaction, which closes it.
+func (s *session) stmt(query string) *sql.Stmt {
+	return s.tx.StmtContext(s.ctx, s.w.stmts[query])
 }

@@ -3,9 +3,9 @@ package sqlite
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -36,7 +36,7 @@ func pragma(t *testing.T, s *Store, text string) {
 }
 
 func letter(n int, data string) *observer.Delivery {
-	e := &observer.Event{ID: fmt.Sprint(n), Operation: observer.Insert, Data: json.RawMessage(data)}
+	e := &observer.Event{ID: strconv.Itoa(n), Operation: observer.Insert, Data: json.RawMessage(data)}
 	d := observer.NewDelivery(e, "notify", 0, "webhook")
 	d.State = observer.Dead
 	return d
@@ -44,7 +44,7 @@ func letter(n int, data string) *observer.Delivery {
 
 func TestFailuresOfTheDisk(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct{ break_, mend, want string }{
+	for name, test := range map[string]struct{ damage, mend, want string }{
 		"full":      {"max_page_count=1", "max_page_count=1000000", "free space on its disk"},
 		"read-only": {"query_only=1", "query_only=0", "write permission"},
 	} {
@@ -52,7 +52,7 @@ func TestFailuresOfTheDisk(t *testing.T) {
 		if err := s.InsertDelivery(t.Context(), letter(1, `{}`)); err != nil {
 			t.Fatal(err)
 		}
-		pragma(t, s, test.break_)
+		pragma(t, s, test.damage)
 		big := letter(2, `"`+strings.Repeat("x", 1<<20)+`"`)
 		err := s.InsertDelivery(t.Context(), big)
 		if err == nil || !strings.Contains(err.Error(), s.path) || !strings.Contains(err.Error(), test.want) {
@@ -78,7 +78,7 @@ func TestOneFailureInABatchIsItsOwn(t *testing.T) {
 	broken := errors.New("broken")
 	for i := range batch {
 		batch[i] = &operation{reply: make(chan error, 1), run: func(tx *session) error {
-			if _, err := tx.exec(saveCheckpoint, fmt.Sprint(i), "", "null", 1); err != nil {
+			if _, err := tx.exec(saveCheckpoint, strconv.Itoa(i), "", "null", 1); err != nil {
 				return err
 			}
 			switch i {
@@ -128,7 +128,7 @@ func TestConcurrentChangesShareCommits(t *testing.T) {
 				err := s.writer.do(t.Context(), func(tx *session) error {
 					<-release
 					transactions = append(transactions, tx)
-					_, err := tx.exec(saveCheckpoint, fmt.Sprint(i), "", "null", 1)
+					_, err := tx.exec(saveCheckpoint, strconv.Itoa(i), "", "null", 1)
 					return err
 				})
 				if err != nil {
@@ -187,7 +187,7 @@ func explain(t *testing.T, s *Store, query string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rows.Close()
+	defer rows.Close() //nolint:errcheck // Err below reports what matters
 	var plan strings.Builder
 	for rows.Next() {
 		var id, parent, unused int

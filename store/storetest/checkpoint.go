@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -100,7 +101,7 @@ func testCheckpointNames(t *testing.T, h *harness) {
 	}
 }
 
-func position(i int) observer.Position { return observer.Position(fmt.Sprint(i)) }
+func position(i int) observer.Position { return observer.Position(strconv.Itoa(i)) }
 
 func testCheckpointNotShared(t *testing.T, h *harness) {
 	s := h.store(t, Options{})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -195,7 +196,7 @@ func testCapRace(t *testing.T, _ *harness, stores []observer.StateStore) {
 func testCheckpointRace(t *testing.T, _ *harness, stores []observer.StateStore) {
 	t.Helper()
 	together(racers, func(i int) {
-		s, name := stores[i%len(stores)], fmt.Sprint(i)
+		s, name := stores[i%len(stores)], strconv.Itoa(i)
 		cp := observer.Checkpoint{Position: observer.Position(name), Done: slices.Repeat([]string{name}, 100)}
 		if err := s.SaveCheckpoint(t.Context(), "shared", cp); err != nil {
 			t.Errorf("save: %v", err)

@@ -32,8 +32,8 @@ func claimDue(t *testing.T, s observer.StateStore, owner string, limit int) []*o
 func testDueOrder(t *testing.T, h *harness) {
 	s := h.store(t, Options{})
 	now := h.clock.Now()
-	for n, before := range []time.Duration{3, 9, 1, 7, 5} {
-		insert(t, s, scheduled(n, now.Add(-before*time.Second)))
+	for n, before := range []int{3, 9, 1, 7, 5} {
+		insert(t, s, scheduled(n, now.Add(-time.Duration(before)*time.Second)))
 	}
 	for _, limit := range []int{0, -1} {
 		wantDiff(t, "limit 0 or less", keysOf(), keys(claimDue(t, s, "a", limit)))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func dead(n int) *observer.Delivery {
 
 func delivery(n int) *observer.Delivery {
 	e := &observer.Event{
-		ID: fmt.Sprintf("event-%06d", n), Operation: observer.Insert, EntityType: "Order", EntityID: fmt.Sprint(n),
+		ID: fmt.Sprintf("event-%06d", n), Operation: observer.Insert, EntityType: "Order", EntityID: strconv.Itoa(n),
 		Data: json.RawMessage(fmt.Sprintf(`{"id":%d}`, n)), Timestamp: time.Date(2026, 2, 3, 4, 5, 6, 7, time.UTC),
 	}
 	return observer.NewDelivery(e, "notify", 0, "webhook")
