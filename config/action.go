@@ -144,14 +144,14 @@ func (s *scope) failFields(err error) {
 // that key is there in every action.
 func fieldErrors(err error) []*observer.FieldError {
 	var fields []*observer.FieldError
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the tree itself is wanted
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range joined.Unwrap() {
 			fields = append(fields, fieldErrors(one)...)
 		}
 		return fields
 	}
-	var field *observer.FieldError
-	if !errors.As(err, &field) {
+	field, ok := errors.AsType[*observer.FieldError](err)
+	if !ok {
 		field = &observer.FieldError{Field: "type", Err: err}
 	}
 	return append(fields, field)

@@ -58,8 +58,7 @@ func parseDocument(file string, text []byte) (*document, error) {
 func (d *document) syntaxError(err error) Error {
 	e := Error{File: d.file, Line: 1, Column: 1}
 	message := err.Error()
-	var decode *toml.DecodeError
-	if errors.As(err, &decode) {
+	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, column := decode.Position()
 		e.Line, e.Column = line, d.characters(line, column)
 	}
@@ -117,7 +116,7 @@ func (x *indexer) document(text []byte) {
 			prefix = x.header(node, false)
 		case unstable.ArrayTable:
 			prefix = x.header(node, true)
-		case unstable.KeyValue:
+		default: // a key and its value: there is no other kind at the top
 			x.keyValue(prefix, node)
 		}
 	}
@@ -175,6 +174,7 @@ func (x *indexer) nested(path string, key int, node *unstable.Node) {
 				i++
 			}
 		}
+	default: // a scalar has nothing inside
 	}
 }
 

@@ -126,7 +126,7 @@ func TestCheckEnvironment(t *testing.T) {
 		"FRAISEQL_BIND_ADDRESS=0.0.0.0":             "",
 		"FRAISEQL_JWT_SECRET=hunter2":               "",
 		"FRAISEQL_MAX_CONCURENCY=5":                 "did you mean FRAISEQL_MAX_CONCURRENCY?",
-		"FRAISEQL_LOG_LEVLE=debug":                  "did you mean FRAISEQL_LOG_LEVEL?",
+		"FRAISEQL_LOG_LEVL=debug":                   "did you mean FRAISEQL_LOG_LEVEL?",
 		"FRAISEQL_OBSERVERS_7_CONDITION=hunter2":    "no key has this environment variable",
 		"FRAISEQL_OBSERVERS_0_ACTIONS_0_SIZE=12345": "no key has this environment variable",
 		"FRAISEQL_ALERT_WEBHOOK_ADDRESS=hunter2":    "no key has this environment variable",

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -28,7 +29,7 @@ func expand(text string, lookup func(string) (string, bool)) (string, []observer
 		case token == "${" && strings.HasPrefix(text[m[1]:], "{"):
 			b.WriteString(token)
 		case token == "${":
-			return "", nil, fmt.Errorf("has ${ without a variable: write ${NAME} for a variable, $${ for the characters themselves")
+			return "", nil, errors.New("has ${ without a variable: write ${NAME} for a variable, $${ for the characters themselves")
 		default:
 			name := token[2 : len(token)-1]
 			inserted, ok := lookup(name)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,17 +34,23 @@ func FuzzParse(f *testing.F) {
 			complete(t, c)
 			return
 		}
-		var errs config.Errors
-		if !errors.As(err, &errs) || len(errs) == 0 || c != nil {
-			t.Fatalf("refused with %T, configuration %v", err, c)
-		}
-		lines := strings.Count(text, "\n") + 1
-		for _, e := range errs {
-			if e.File != "f.toml" || e.Message == "" || e.Line == 0 && e.Key == "" || e.Line > lines || e.Line < 0 || e.Column < 0 {
-				t.Errorf("no place: %q", e.Error())
-			}
-		}
+		placed(t, err, strings.Count(text, "\n")+1)
 	})
+}
+
+// placed holds for every refused configuration.
+func placed(t *testing.T, err error, lines int) {
+	t.Helper()
+	errs, ok := errors.AsType[config.Errors](err)
+	if !ok || len(errs) == 0 {
+		t.Fatalf("refused with %T", err)
+	}
+	for _, e := range errs {
+		nowhere := e.Line == 0 && e.Key == ""
+		if e.File != "f.toml" || e.Message == "" || nowhere || e.Line > lines || e.Line < 0 || e.Column < 0 {
+			t.Errorf("no place: %q", e.Error())
+		}
+	}
 }
 
 // complete holds for every accepted configuration.
@@ -58,13 +65,16 @@ func complete(t *testing.T, c *config.Config) {
 		}
 	}
 	for _, o := range c.Observers {
-		if o.Name == "" || o.Entity == "" || len(o.Actions) == 0 || o.Retry.MaxAttempts < 1 {
-			t.Errorf("observer %q is incomplete", o.Name)
-		}
-		for _, a := range o.Actions {
-			if a.Config == nil || a.Timeout <= 0 {
-				t.Errorf("an action of %q is incomplete", o.Name)
-			}
-		}
+		completeObserver(t, o)
+	}
+}
+
+func completeObserver(t *testing.T, o config.Observer) {
+	t.Helper()
+	if o.Name == "" || o.Entity == "" || len(o.Actions) == 0 || o.Retry.MaxAttempts < 1 {
+		t.Errorf("observer %q is incomplete", o.Name)
+	}
+	if slices.ContainsFunc(o.Actions, func(a config.Action) bool { return a.Config == nil || a.Timeout <= 0 }) {
+		t.Errorf("an action of %q is incomplete", o.Name)
 	}
 }

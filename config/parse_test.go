@@ -120,7 +120,7 @@ func TestEditDistance(t *testing.T) {
 		a, b string
 		want int
 	}{
-		{"", "", 0}, {"a", "", 1}, {"", "abc", 3}, {"level", "level", 0}, {"levle", "level", 1},
+		{"", "", 0}, {"a", "", 1}, {"", "abc", 3}, {"level", "level", 0}, {"lveel", "level", 1},
 		{"lvel", "level", 1}, {"leevel", "level", 1}, {"lefel", "level", 1}, {"abc", "xyz", 3}, {"ca", "abc", 3},
 		{strings.Repeat("a", 1000), "a", 1000},
 	} {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,8 +56,9 @@ func wanted(key string, target any) string {
 			return "an integer (milliseconds)"
 		case time.Second:
 			return "an integer (seconds)"
+		default:
+			return `a duration such as "30s"`
 		}
-		return `a duration such as "30s"`
 	}
 	return "a string"
 }
@@ -130,16 +132,12 @@ func (s *scope) chosen(tag reflect.StructTag, text string) error {
 		return nil
 	}
 	words := strings.Split(choice, ",")
-	for _, word := range words {
-		if text == word {
-			return nil
-		}
+	if slices.Contains(words, text) {
+		return nil
 	}
 	shown := s.vault.safe(strconv.Quote(text))
-	for word := range strings.SplitSeq(tag.Get("later"), ",") {
-		if text == word {
-			return fmt.Errorf("%s %s: use %s", shown, notAvailable, list(words))
-		}
+	if slices.Contains(strings.Split(tag.Get("later"), ","), text) {
+		return fmt.Errorf("%s %s: use %s", shown, notAvailable, list(words))
 	}
 	return fmt.Errorf("must be %s, not %s", list(words), shown)
 }

@@ -55,8 +55,7 @@ func (e *elementError) Error() string { return e.err.Error() }
 func (e *elementError) Unwrap() error { return e.err }
 
 func (s *scope) failLeaf(key string, err error) {
-	var element *elementError
-	if errors.As(err, &element) {
+	if element, ok := errors.AsType[*elementError](err); ok {
 		s.fail(element.at, join(s.path, key), "%s", err.Error())
 		return
 	}
