@@ -29,10 +29,11 @@ type CheckpointStore interface {
 // DeliveryStore keeps the deliveries that are not finished. Implementations
 // must pass storetest; they are used concurrently, also by several processes.
 type DeliveryStore interface {
-	// InsertDelivery stores d in d.State. It does nothing when the key is
-	// there already: the stored one wins, because its request may have been
-	// sent. It gives [ErrFull], and stores nothing, when d is dead and the
-	// store holds as many dead letters as it may.
+	// InsertDelivery stores d in d.State, which is Scheduled or Dead; the
+	// store sets its times, and it has no lease. It does nothing when the key
+	// is there already: the stored one wins, because its request may have
+	// been sent. It gives [ErrFull], and stores nothing, when d is dead and
+	// the store holds as many dead letters as it may.
 	InsertDelivery(ctx context.Context, d *Delivery) error
 	// Delivery gives the stored delivery, or [ErrNotFound].
 	Delivery(ctx context.Context, key string) (*Delivery, error)
@@ -40,24 +41,26 @@ type DeliveryStore interface {
 	Deliveries(ctx context.Context, f DeliveryFilter) ([]*Delivery, error)
 	// DeliveryStats counts what is stored.
 	DeliveryStats(ctx context.Context) (DeliveryStats, error)
-	// ClaimDelivery leases one delivery, whatever its state, to owner. It gives
-	// [ErrNotFound], or [ErrBusy] when somebody else's lease is running.
+	// ClaimDelivery leases one delivery, whatever its state, to owner, which
+	// names one claim. It gives [ErrNotFound], or [ErrBusy] when the lease of
+	// another owner is running. A lease that ran out is over, whether or not
+	// somebody else claimed the delivery since.
 	ClaimDelivery(ctx context.Context, key, owner string, lease time.Duration) (*Delivery, error)
 	// ClaimDue leases up to limit scheduled deliveries that are due and not
 	// leased, the longest due first.
 	ClaimDue(ctx context.Context, owner string, lease time.Duration, limit int) ([]*Delivery, error)
 	// NextDue is when the next scheduled delivery that nobody runs is due
-	// (in the past when one already is), or the end of the first lease if that
-	// is earlier; the zero time when there is none.
+	// (in the past when one already is), or the end of the first lease of a
+	// scheduled delivery if that is earlier; the zero time when there is none.
 	NextDue(ctx context.Context) (time.Time, error)
 	// ExtendLease prolongs a claim; [ErrBusy] when owner no longer holds it.
 	ExtendLease(ctx context.Context, key, owner string, lease time.Duration) error
 	// UpdateDelivery stores d, which owner has claimed, and ends the claim;
-	// [ErrBusy], storing nothing, when owner no longer holds it. It never gives
-	// [ErrFull]: the delivery is there already.
+	// [ErrBusy], storing nothing, when owner does not hold it (any more). It
+	// never gives [ErrFull]: the delivery is there already.
 	UpdateDelivery(ctx context.Context, d *Delivery, owner string) error
 	// CompleteDelivery removes a delivery that owner has claimed and done;
-	// [ErrBusy] when owner no longer holds it.
+	// [ErrBusy] when owner does not hold it (any more).
 	CompleteDelivery(ctx context.Context, key, owner string) error
 	// RemoveDelivery discards a delivery; [ErrNotFound], or [ErrBusy] when it
 	// is leased.

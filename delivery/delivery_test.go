@@ -220,11 +220,11 @@ func TestTwoRedrivesAtOnceFireOnce(t *testing.T) {
 	}}
 	ended := make(chan error, 1)
 	go func() {
-		_, err := delivery.Redrive(t.Context(), delivery.RedriveConfig{Store: store, Run: slow.run, Owner: "a", Logger: quiet()}, key)
+		_, err := delivery.Redrive(t.Context(), delivery.RedriveConfig{Store: store, Run: slow.run, Owner: "same", Logger: quiet()}, key)
 		ended <- err
 	}()
 	<-started
-	_, err := delivery.Redrive(t.Context(), delivery.RedriveConfig{Store: store, Run: slow.run, Owner: "b", Logger: quiet()}, key)
+	_, err := delivery.Redrive(t.Context(), delivery.RedriveConfig{Store: store, Run: slow.run, Owner: "same", Logger: quiet()}, key)
 	if !errors.Is(err, observer.ErrBusy) {
 		t.Errorf("second redrive: %v", err)
 	}

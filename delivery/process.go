@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,10 @@ import (
 // Run executes a claimed delivery and leaves how it ended in d.State: Done,
 // Dropped, Scheduled or Dead. Its error means that it could not run at all.
 type Run func(ctx context.Context, d *observer.Delivery) error
+
+// claimOwner makes the owner of one claim. Were it that of the process, a run
+// whose lease ended would go on under the lease of the next claim.
+func claimOwner(process string) string { return process + "#" + rand.Text()[:8] }
 
 // process is what a worker and a redrive share: a claim and what follows.
 type process struct {

@@ -12,7 +12,7 @@ import (
 type RedriveConfig struct {
 	Store observer.DeliveryStore
 	Run   Run
-	// Owner is unique to this process.
+	// Owner names this process in leases, for people.
 	Owner string
 	// Lease is how long a crashed redrive keeps others away; 30 s when zero.
 	Lease time.Duration
@@ -30,11 +30,12 @@ func Redrive(ctx context.Context, cfg RedriveConfig, key string) (*observer.Deli
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	d, err := cfg.Store.ClaimDelivery(ctx, key, cfg.Owner, cfg.Lease)
+	owner := claimOwner(cfg.Owner)
+	d, err := cfg.Store.ClaimDelivery(ctx, key, owner, cfg.Lease)
 	if err != nil {
 		return nil, err
 	}
-	p := process{store: cfg.Store, run: cfg.Run, owner: cfg.Owner, lease: cfg.Lease, logger: cfg.Logger}
+	p := process{store: cfg.Store, run: cfg.Run, owner: owner, lease: cfg.Lease, logger: cfg.Logger}
 	if err := p.finish(ctx, d); err != nil {
 		return d, err
 	}

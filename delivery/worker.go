@@ -15,7 +15,7 @@ type WorkerConfig struct {
 	// Store holds the deliveries, Run executes one. Required.
 	Store observer.DeliveryStore
 	Run   Run
-	// Owner is unique to this process. Required.
+	// Owner names this process in leases, for people. Required.
 	Owner string
 	// Concurrency is how many deliveries run at a time; 10 when zero.
 	Concurrency int
@@ -103,14 +103,18 @@ func (w *Worker) Run(ctx context.Context) error {
 // returns their number.
 func (w *Worker) claim(ctx, work context.Context, running *sync.WaitGroup) (int, error) {
 	places := w.takePlaces(ctx)
-	due, err := w.cfg.Store.ClaimDue(ctx, w.cfg.Owner, w.cfg.Lease, places)
+	if places == 0 {
+		return 0, nil
+	}
+	owner := claimOwner(w.cfg.Owner)
+	due, err := w.cfg.Store.ClaimDue(ctx, owner, w.cfg.Lease, places)
 	for range places - len(due) {
 		<-w.places
 	}
 	for _, d := range due {
 		running.Go(func() {
 			defer func() { <-w.places }()
-			w.run(work, d)
+			w.run(work, owner, d)
 		})
 	}
 	return len(due), err
@@ -132,8 +136,8 @@ func (w *Worker) takePlaces(ctx context.Context) int {
 	}
 }
 
-func (w *Worker) run(ctx context.Context, d *observer.Delivery) {
-	p := process{store: w.cfg.Store, run: w.cfg.Run, owner: w.cfg.Owner, lease: w.cfg.Lease, logger: w.cfg.Logger}
+func (w *Worker) run(ctx context.Context, owner string, d *observer.Delivery) {
+	p := process{store: w.cfg.Store, run: w.cfg.Run, owner: owner, lease: w.cfg.Lease, logger: w.cfg.Logger}
 	if err := p.finish(ctx, d); err != nil {
 		w.cfg.Logger.Error("scheduled delivery could not be finished; it runs again when its lease ends",
 			"delivery", d.Key, "error", err)

@@ -42,8 +42,12 @@ func (l *layers) buildActions(cfg *config.Config, deps config.Deps) (*actions, e
 	if err := l.buildAlerts(cfg, deps, set); err != nil {
 		return nil, err
 	}
+	compiler, err := condition.NewCompiler()
+	if err != nil {
+		return nil, err
+	}
 	for _, o := range cfg.Observers {
-		built, err := l.buildObserver(o, deps, set)
+		built, err := l.buildObserver(o, deps, compiler, set)
 		if err != nil {
 			return nil, fmt.Errorf("observer %s: %w", o.Name, err)
 		}
@@ -52,10 +56,10 @@ func (l *layers) buildActions(cfg *config.Config, deps config.Deps) (*actions, e
 	return set, nil
 }
 
-func (l *layers) buildObserver(o config.Observer, deps config.Deps, set *actions) (executor.Observer, error) {
+func (l *layers) buildObserver(o config.Observer, deps config.Deps, compiler *condition.Compiler, set *actions) (executor.Observer, error) {
 	built := executor.Observer{Name: o.Name, Entity: o.Entity, Operations: o.EventTypes}
 	if o.Condition != "" {
-		c, err := condition.Compile(o.Condition)
+		c, err := compiler.Compile(o.Condition)
 		if err != nil {
 			return built, fmt.Errorf("condition: %w", err)
 		}

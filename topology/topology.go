@@ -9,7 +9,6 @@ package topology
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -129,11 +128,11 @@ func maxActions(cfg *config.Config) int {
 	return cfg.Performance.MaxConcurrentActions
 }
 
-// owner is unique to this process, and tells a person where it runs.
+// owner tells a person where a lease is held.
 func owner() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown-host"
 	}
-	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:8])
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
