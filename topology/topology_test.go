@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -238,4 +239,31 @@ func TestInvariant10RepairedEntryRunsWhenItIsRedriven(t *testing.T) {
 		t.Fatalf("redriven after the repair: %s, %v", dead[0].State, err)
 	}
 	r.await(t, "/all")
+}
+
+func TestScheduledDeliveryRunsLaterAndLeavesTheStore(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	var calls atomic.Int32
+	r := newReceiver(t, func(string) int {
+		if calls.Add(1) == 1 {
+			return http.StatusServiceUnavailable
+		}
+		return http.StatusOK
+	})
+	// The wait exceeds what a lane waits for, so the second attempt is the worker's.
+	retry := `retry = { max_attempts = 2, initial_delay_ms = 2100, backoff_strategy = "fixed" }`
+	built := build(t, s.parse(t, observerTo("late", r.URL+"/late", retry)))
+	stop := run(t, built)
+	s.exec(t, `INSERT INTO orders VALUES (1, 'new')`)
+	r.await(t, "/late")
+	r.await(t, "/late")
+	stop()
+	stats, err := built.Store.DeliveryStats(t.Context())
+	if err != nil || stats.Scheduled != 0 || stats.Dead != 0 || calls.Load() != 2 {
+		t.Errorf("left %+v (%v) after %d calls", stats, err, calls.Load())
+	}
+	if got := built.Counters.Read(); got.Done != 1 || got.Scheduled != 1 {
+		t.Errorf("counts %+v", got)
+	}
 }
