@@ -57,33 +57,35 @@ func (s *Secret) UnmarshalText(b []byte) error {
 }
 
 // Redactor removes known secret values from text. The zero Redactor knows none.
-type Redactor struct{ values []string }
+// It does not print what it knows.
+type Redactor struct{ known []Secret }
 
 // NewRedactor knows the given secrets. Empty ones are ignored.
 func NewRedactor(secrets ...Secret) Redactor { return Redactor{}.With(secrets...) }
 
 // With returns a redactor that also knows the given secrets.
 func (r Redactor) With(secrets ...Secret) Redactor {
-	values := slices.Clone(r.values)
+	known := slices.Clone(r.known)
 	for _, s := range secrets {
-		if !s.IsZero() && !slices.Contains(values, s.Reveal()) {
-			values = append(values, s.Reveal())
+		same := func(k Secret) bool { return k.Reveal() == s.Reveal() }
+		if !s.IsZero() && !slices.ContainsFunc(known, same) {
+			known = append(known, s)
 		}
 	}
 	// The longest first: a secret that contains another is replaced whole.
-	slices.SortFunc(values, func(a, b string) int { return len(b) - len(a) })
-	return Redactor{values: values}
+	slices.SortFunc(known, func(a, b Secret) int { return len(b.Reveal()) - len(a.Reveal()) })
+	return Redactor{known: known}
 }
 
 // Contains reports whether text has a known secret in it.
 func (r Redactor) Contains(text string) bool {
-	return slices.ContainsFunc(r.values, func(v string) bool { return strings.Contains(text, v) })
+	return slices.ContainsFunc(r.known, func(s Secret) bool { return strings.Contains(text, s.Reveal()) })
 }
 
 // Redact replaces every known secret in text.
 func (r Redactor) Redact(text string) string {
-	for _, v := range r.values {
-		text = strings.ReplaceAll(text, v, redacted)
+	for _, s := range r.known {
+		text = strings.ReplaceAll(text, s.Reveal(), redacted)
 	}
 	return text
 }

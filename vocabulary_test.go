@@ -48,9 +48,11 @@ func TestSecretNeverPrints(t *testing.T) {
 		Token observer.Secret
 		Ptr   *observer.Secret
 		inner observer.Secret
+		Known observer.Redactor
+		knows observer.Redactor
 	}
 	s := observer.NewSecret("hunter2")
-	v := settings{Token: s, Ptr: &s, inner: s}
+	v := settings{Token: s, Ptr: &s, inner: s, Known: observer.NewRedactor(s), knows: observer.NewRedactor(s)}
 	var out strings.Builder
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		fmt.Fprintf(&out, verb+"\n", v)
