@@ -62,8 +62,7 @@ func Compile(src string) (*Condition, error) {
 // it is.
 func (c *Condition) Match(ctx context.Context, e *observer.Event) (bool, error) {
 	v, err := c.program.Eval(ctx, e)
-	var failed *celenv.EvalError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*celenv.EvalError](err); ok {
 		return false, c.failure(failed)
 	}
 	if err != nil {

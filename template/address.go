@@ -86,6 +86,7 @@ func writeAddress(b []byte, p *part, v value) ([]byte, error) {
 		return append(b, quoted...), nil
 	case inName:
 		return append(append(append(b, '"'), quoted...), '"'), nil
+	default: // written as it is
 	}
 	s = strings.TrimSpace(s)
 	if s == "" {

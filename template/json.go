@@ -91,8 +91,7 @@ func checkSkeleton(skeleton string, origins []origin) error {
 		return nil
 	}
 	offset := len(skeleton)
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		offset = int(syntax.Offset) - 1
 	}
 	at := position{line: 1, column: 1}

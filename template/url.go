@@ -168,6 +168,7 @@ func writeURL(b []byte, p *part, v value) ([]byte, error) {
 		return append(b, strings.ReplaceAll(url.QueryEscape(s), "+", "%20")...), nil
 	case inBase:
 		return appendBase(b, s)
+	default: // escaped below
 	}
 	return append(b, url.PathEscape(s)...), nil
 }
@@ -215,6 +216,7 @@ func (s span) check(rendered []byte) error {
 		if s.end < len(rendered) && strings.ContainsAny(string(rendered[s.start:s.end]), "?#") {
 			return errors.New("the value has a query or a fragment, and the template goes on after it")
 		}
+	default: // its value alone decides
 	}
 	return nil
 }

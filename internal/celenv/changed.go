@@ -38,7 +38,7 @@ func changeFunctions() []cel.EnvOption {
 }
 
 func withEvent(name string, params int, usage string) cel.MacroFactory {
-	return func(mef cel.MacroExprFactory, target ast.Expr, args []ast.Expr) (ast.Expr, *common.Error) {
+	return func(mef cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *common.Error) {
 		if len(args) != params {
 			return nil, mef.NewError(0, name+" is written "+usage)
 		}

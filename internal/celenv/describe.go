@@ -25,7 +25,7 @@ func describe(src string, issues *cel.Issues) error {
 
 func reword(src, message string) string {
 	if m := undeclared.FindStringSubmatch(message); m != nil && slices.Contains(knownNames(), m[1]) {
-		return fmt.Sprintf("%s is a function or macro, called in a way it cannot be", m[1])
+		return m[1] + " is a function or macro, called in a way it cannot be"
 	} else if m != nil {
 		return fmt.Sprintf("unknown name %q%s", m[1], suggest(m[1], knownNames()))
 	}

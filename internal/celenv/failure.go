@@ -83,8 +83,7 @@ func (p *Program) explain(err error) error {
 		}
 		return err
 	}
-	var operand *operandError
-	if errors.As(err, &operand) {
+	if operand, ok := errors.AsType[*operandError](err); ok {
 		return errors.New(operand.describe(p.operandText(node.NodeID(), operand.side)))
 	}
 	message := node.String()
@@ -185,6 +184,7 @@ func pathOf(e ast.Expr) string {
 		if operand := pathOf(e.AsSelect().Operand()); operand != "" {
 			return operand + "." + e.AsSelect().FieldName()
 		}
+	default: // no chain of names
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package celenv
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -24,7 +25,7 @@ type pattern struct{ re *regexp.Regexp }
 func patternType() *types.Type { return types.NewOpaqueType("pattern") }
 
 func (p pattern) ConvertToNative(reflect.Type) (any, error) {
-	return nil, fmt.Errorf("a pattern has no native value")
+	return nil, errors.New("a pattern has no native value")
 }
 func (p pattern) ConvertToType(ref.Type) ref.Val { return types.NewErr("a pattern does not convert") }
 func (p pattern) Equal(other ref.Val) ref.Val    { return types.Bool(other == ref.Val(p)) }

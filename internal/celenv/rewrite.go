@@ -1,6 +1,7 @@
 package celenv
 
 import (
+	"slices"
 	"strings"
 
 	"cel.dev/cel-go/common/ast"
@@ -63,11 +64,7 @@ func (r *rewriter) isOperator(name string, call ast.CallExpr) bool {
 	}
 	switch name {
 	case "_==_", "_!=_":
-		for _, arg := range call.Args() {
-			if r.neverNumeric(arg) {
-				return false
-			}
-		}
+		return !slices.ContainsFunc(call.Args(), r.neverNumeric)
 	case "@in":
 		return !r.isTextList(call.Args()[1])
 	case "_+_":
@@ -81,6 +78,7 @@ func (r *rewriter) neverNumeric(e ast.Expr) bool {
 	case types.StringKind, types.BoolKind, types.BytesKind, types.TimestampKind,
 		types.DurationKind, types.NullTypeKind, types.TypeKind:
 		return true
+	default: // may be a number at run time
 	}
 	return false
 }
@@ -172,6 +170,7 @@ func (r *rewriter) exactLiteral(e ast.Expr) ast.Expr {
 	case ast.ListKind:
 		list := e.AsList()
 		return r.factory.NewList(e.ID(), mapExprs(list.Elements(), r.exactLiteral), list.OptionalIndices())
+	default: // no literal in it
 	}
 	return e
 }

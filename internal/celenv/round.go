@@ -43,6 +43,7 @@ func roundsAway(negative bool, kept, cut string, mode rounding) bool {
 		return negative
 	case roundUp:
 		return !negative
+	default: // the halves are decided below
 	}
 	if cut[0] != '5' || len(cut) > 1 || mode == roundHalfUp {
 		return cut[0] >= '5'

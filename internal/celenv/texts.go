@@ -55,18 +55,18 @@ func join(list, separator ref.Val) ref.Val {
 // often.
 func replace(args ...ref.Val) ref.Val {
 	count := -1
-	if len(args) == 4 {
-		n, ok := toIndex(args[3]).(types.Int)
+	for _, often := range args[min(len(args), 3):] {
+		n, ok := toIndex(often).(types.Int)
 		if !ok {
-			return refuse("replace()", args[3])
+			return refuse("replace()", often)
 		}
 		count = int(max(-1, min(int64(n), maxText)))
 	}
 	var texts [3]string
-	for i := range texts {
-		s, ok := args[i].(types.String)
+	for i, arg := range args[:min(len(args), len(texts))] {
+		s, ok := arg.(types.String)
 		if !ok {
-			return types.WrapErr(&operandError{side: i, null: isNull(args[i]), what: "replace()", found: nameOf(args[i])})
+			return types.WrapErr(&operandError{side: i, null: isNull(arg), what: "replace()", found: nameOf(arg)})
 		}
 		texts[i] = string(s)
 	}
