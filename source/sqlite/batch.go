@@ -29,11 +29,19 @@ type batch struct {
 	more bool
 }
 
-// query reads up to limit rows in commit order. q is one snapshot: the rows
-// that cannot be understood are read a second time, whole.
-func (d *decoder) query(ctx context.Context, q queryer, where string, limit int, arg int64) (batch, error) {
+// selection says which rows to read.
+type selection struct {
+	// where is a condition with one parameter, a key.
+	where string
+	key   int64
+	limit int
+}
+
+// query reads rows in commit order. q is one snapshot: the rows that cannot be
+// understood are read a second time, whole.
+func (d *decoder) query(ctx context.Context, q queryer, sel selection) (batch, error) {
 	b := batch{messages: d.reuse}
-	broken, err := d.scan(ctx, q, where, limit, arg, &b)
+	broken, err := d.scan(ctx, q, sel, &b)
 	if err != nil {
 		return batch{}, fmt.Errorf("read change log: %w", err)
 	}
@@ -46,9 +54,9 @@ func (d *decoder) query(ctx context.Context, q queryer, where string, limit int,
 }
 
 // scan fills b and returns the indexes of the malformed messages.
-func (d *decoder) scan(ctx context.Context, q queryer, where string, limit int, arg int64, b *batch) (broken []int, err error) {
-	rows, err := q.QueryContext(ctx, "SELECT "+d.log.eventColumns()+" FROM "+logTable+" "+where+
-		" ORDER BY pk_entity_change_log LIMIT ?", arg, limit)
+func (d *decoder) scan(ctx context.Context, q queryer, sel selection, b *batch) (broken []int, err error) {
+	rows, err := q.QueryContext(ctx, "SELECT "+d.log.eventColumns()+" FROM "+logTable+
+		" WHERE "+sel.where+" ORDER BY pk_entity_change_log LIMIT ?", sel.key, sel.limit)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +76,7 @@ func (d *decoder) scan(ctx context.Context, q queryer, where string, limit int, 
 		b.messages, b.last = append(b.messages, msg), p
 		size += r.size()
 	}
-	b.more = len(b.messages) == limit || size >= maxBatchBytes
+	b.more = len(b.messages) == sel.limit || size >= maxBatchBytes
 	return broken, rows.Err()
 }
 

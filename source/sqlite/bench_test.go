@@ -1,8 +1,8 @@
 package sqlite_test
 
 import (
-	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -61,6 +61,7 @@ func scanAll(b *testing.B, d *database) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	defer rows.Close() //nolint:errcheck // everything was read
 	values := make([]any, 16)
 	dest := make([]any, len(values))
 	for i := range values {
@@ -71,7 +72,7 @@ func scanAll(b *testing.B, d *database) {
 			b.Fatal(err)
 		}
 	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+	if err := rows.Err(); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -83,8 +84,8 @@ func BenchmarkCommitToNext(b *testing.B) {
 	i := 0
 	for b.Loop() {
 		i++
-		d.commit(b, fmt.Sprint(i))
-		if m := next(b, s); m.ID() != fmt.Sprint(i) {
+		d.commit(b, strconv.Itoa(i))
+		if m := next(b, s); m.ID() != strconv.Itoa(i) {
 			b.Fatal(m.ID())
 		}
 	}
@@ -105,6 +106,7 @@ func BenchmarkInsert(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
+			defer st.Close() //nolint:errcheck // nothing depends on it
 			for b.Loop() {
 				if _, err := st.ExecContext(b.Context()); err != nil {
 					b.Fatal(err)

@@ -30,6 +30,9 @@ type Capture struct {
 // spec is what the triggers of a capture were made from. It stands in a
 // comment in each of them, where it follows the table through renames.
 type spec struct {
+	// ID tells this installation from every other one: a table can be renamed,
+	// and another one take its name.
+	ID string `json:"id"`
 	Capture
 	// All are the columns the table had, in their order.
 	All []string `json:"all"`
@@ -83,7 +86,7 @@ func RemoveCapture(ctx context.Context, path, table string) (err error) {
 		if err != nil {
 			return err
 		}
-		forgotten, err := forget(ctx, tx, table)
+		forgotten, err := forget(ctx, tx, forgetTable, table)
 		if err == nil && dropped == 0 && !forgotten {
 			err = fmt.Errorf("table %s is not captured: %w", table, observer.ErrNotFound)
 		}
@@ -110,10 +113,8 @@ func install(ctx context.Context, tx *sql.Tx, t *table) error {
 	if _, err := dropTriggers(ctx, tx, t.name); err != nil {
 		return err
 	}
-	// A renamed table keeps its triggers, so a name made only of the table's
-	// could be taken.
-	suffix := strings.ToLower(rand.Text()[:8])
-	for _, statement := range t.triggers(suffix) {
+	t.spec.ID = strings.ToLower(rand.Text()[:8])
+	for _, statement := range t.triggers() {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("create trigger on %s: %w", t.name, err)
 		}
@@ -142,11 +143,8 @@ func (t *table) checkTriggers(ctx context.Context, tx *sql.Tx) error {
 		"UPDATE " + name + " SET " + column + " = " + column,
 		"DELETE FROM " + name,
 	} {
-		rows, err := tx.QueryContext(ctx, "EXPLAIN "+statement)
-		if err == nil {
-			err = errors.Join(rows.Err(), rows.Close())
-		}
-		if err != nil {
+		// EXPLAIN compiles the statement and runs nothing of it.
+		if _, err := tx.ExecContext(ctx, "EXPLAIN "+statement); err != nil {
 			return fmt.Errorf("the triggers for %s do not work, nothing was installed: %w", t.name, err)
 		}
 	}
@@ -175,21 +173,26 @@ func dropTriggers(ctx context.Context, tx *sql.Tx, table string) (int, error) {
 		if _, err := tx.ExecContext(ctx, "DROP TRIGGER "+quoteName(name)); err != nil {
 			return 0, fmt.Errorf("drop trigger %s: %w", name, err)
 		}
-		if _, err := forget(ctx, tx, s.Table); err != nil {
+		if _, err := forget(ctx, tx, forgetID, s.ID); err != nil {
 			return 0, err
 		}
 	}
 	return len(names), nil
 }
 
-// forget strikes a table from the list of captures, if there is a list.
-func forget(ctx context.Context, tx *sql.Tx, table string) (bool, error) {
+const (
+	forgetTable = "DELETE FROM tb_entity_change_log_capture WHERE table_name = ?"
+	forgetID    = "DELETE FROM tb_entity_change_log_capture WHERE json_extract(spec, '$.id') = ?"
+)
+
+// forget strikes a capture from the list of captures, if there is a list.
+func forget(ctx context.Context, tx *sql.Tx, statement, arg string) (bool, error) {
 	if _, err := inspectLog(ctx, tx); errors.Is(err, ErrNoLog) {
 		return false, nil
 	}
-	res, err := tx.ExecContext(ctx, "DELETE FROM tb_entity_change_log_capture WHERE table_name = ?", table)
+	res, err := tx.ExecContext(ctx, statement, arg)
 	if err != nil {
-		return false, fmt.Errorf("forget the capture of %s: %w", table, err)
+		return false, fmt.Errorf("strike from the list of captures: %w", err)
 	}
 	n, err := res.RowsAffected()
 	return n > 0, err

@@ -47,11 +47,11 @@ func listCaptures(ctx context.Context, q queryer) ([]CaptureStatus, error) {
 	var list []CaptureStatus
 	installed := map[string]bool{}
 	for _, name := range tables {
-		status, made, err := statusOf(ctx, q, name)
+		status, id, err := statusOf(ctx, q, name)
 		if err != nil {
 			return nil, err
 		}
-		installed[strings.ToLower(made)] = true
+		installed[id] = true
 		list = append(list, status)
 	}
 	lost, err := lostCaptures(ctx, q, installed)
@@ -63,9 +63,9 @@ func listCaptures(ctx context.Context, q queryer) ([]CaptureStatus, error) {
 	return list, nil
 }
 
-// statusOf compares the triggers on a table with the table. made is the name
-// the table had when they were made.
-func statusOf(ctx context.Context, q queryer, name string) (status CaptureStatus, made string, err error) {
+// statusOf compares the triggers on a table with the table. id is that of the
+// installation.
+func statusOf(ctx context.Context, q queryer, name string) (status CaptureStatus, id string, err error) {
 	triggers, err := ownTriggers(ctx, q, name)
 	if err != nil {
 		return status, "", err
@@ -84,14 +84,14 @@ func statusOf(ctx context.Context, q queryer, name string) (status CaptureStatus
 	}
 	status.Capture = s.Capture
 	if s.Table != name {
-		status.Drift = append(status.Drift, fmt.Sprintf("the table was renamed from %s", s.Table))
+		status.Drift = append(status.Drift, "the table was renamed from "+s.Table)
 		status.Table = name
 	}
 	if len(triggers) != 4 {
 		status.Drift = append(status.Drift, fmt.Sprintf("%d of 4 triggers are missing", 4-len(triggers)))
 	}
 	status.Drift = append(status.Drift, columnDrift(&s, now)...)
-	return status, s.Table, nil
+	return status, s.ID, nil
 }
 
 // columnDrift compares the columns of then and now. A column in the place of
@@ -129,7 +129,7 @@ func lostCaptures(ctx context.Context, q queryer, installed map[string]bool) ([]
 		if err := json.Unmarshal([]byte(text), &s); err != nil {
 			return nil, fmt.Errorf("read the list of captures: %w", err)
 		}
-		if installed[strings.ToLower(s.Table)] {
+		if installed[s.ID] {
 			continue
 		}
 		drift := "its triggers are gone, as after making the table anew: changes are not recorded"

@@ -71,6 +71,11 @@ func TestAddCaptureAgain(t *testing.T) {
 	d := captured(t, sqlite.Capture{Table: "t"}, "CREATE TABLE t (id INTEGER PRIMARY KEY, a)")
 	d.must(t, "ALTER TABLE t RENAME COLUMN a TO b")
 	d.must(t, "ALTER TABLE t RENAME TO u")
+	// The old name can be used by another table.
+	d.must(t, "CREATE TABLE t (id INTEGER PRIMARY KEY)")
+	if _, err := sqlite.AddCapture(t.Context(), d.path, sqlite.Capture{Table: "t", Entity: "E"}); err != nil {
+		t.Fatal(err)
+	}
 	d.must(t, "ALTER TABLE u ADD COLUMN c")
 	d.must(t, "INSERT INTO u VALUES (1, 2, 3)")
 	if _, err := sqlite.AddCapture(t.Context(), d.path, sqlite.Capture{Table: "u", Entity: "E"}); err != nil {
@@ -78,16 +83,14 @@ func TestAddCaptureAgain(t *testing.T) {
 	}
 	d.must(t, "INSERT INTO u VALUES (2, 3, 4)")
 	d.check(t, insert("1", `{"id":1,"a":2}`), insert("2", `{"id":2,"b":3,"c":4}`))
-	if got := list(t, d); len(got) != 1 || len(got[0].Drift) != 0 {
+	got := list(t, d)
+	if len(got) != 2 || got[0].Table != "t" || got[1].Table != "u" || len(got[0].Drift)+len(got[1].Drift) != 0 {
 		t.Errorf("after adding it again: %+v", got)
 	}
-	// The old name can be used by another table.
-	d.must(t, "CREATE TABLE t (id INTEGER PRIMARY KEY)")
-	if _, err := sqlite.AddCapture(t.Context(), d.path, sqlite.Capture{Table: "t", Entity: "E"}); err != nil {
-		t.Fatal(err)
-	}
-	if got := list(t, d); len(got) != 2 {
-		t.Errorf("two captured tables are listed as %+v", got)
+	// What is lost now is not taken for the renamed table's.
+	d.must(t, "DROP TABLE t")
+	if got := list(t, d); len(got) != 2 || !cmp.Equal(got[0].Drift, []string{"the table is gone"}) || len(got[1].Drift) != 0 {
+		t.Errorf("after dropping the table that took the name: %+v", got)
 	}
 }
 
@@ -162,6 +165,21 @@ func TestAddCaptureRefuses(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "belongs to the change log") {
 		t.Errorf("capturing the log in itself: %v", err)
 	}
+}
+
+// Triggers that would fail the application's statements are not left behind.
+func TestAddCaptureChecksTheTriggers(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t, "CREATE TABLE t (id INTEGER PRIMARY KEY)", "CREATE TRIGGER broken AFTER DELETE ON t BEGIN DELETE FROM nowhere; END")
+	_, err := sqlite.AddCapture(t.Context(), d.path, sqlite.Capture{Table: "t", Entity: "E"})
+	if err == nil || !strings.Contains(err.Error(), "nothing was installed: SQL logic error: no such table: main.nowhere") {
+		t.Errorf("capturing a table with a broken trigger: %v", err)
+	}
+	if got := list(t, d); len(got) != 0 {
+		t.Errorf("captures: %+v", got)
+	}
+	d.must(t, "INSERT INTO t VALUES (1)")
+	d.check(t)
 }
 
 func TestMigrateByManyAtOnce(t *testing.T) {

@@ -9,8 +9,12 @@ func Unwatch(s observer.Stream) {
 	st.wake = nil
 }
 
-// Looks is how often a stream looked for commits.
-func Looks(s observer.Stream) int { return s.(*stream).looks }
+// Vain is how many looks of a stream found nothing. It may be asked while the
+// stream waits.
+func Vain(s observer.Stream) int64 { return s.(*stream).vain.Load() }
+
+// Rest ends the quick looks that follow what was found.
+func Rest(s observer.Stream) { s.(*stream).pace.step = 0 }
 
 // Buffered is how many messages a stream has read ahead.
 func Buffered(s observer.Stream) int { st := s.(*stream); return len(st.buf) - st.next }

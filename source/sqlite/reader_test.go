@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -36,6 +37,28 @@ func (d *database) commit(t testing.TB, ids ...string) {
 	}
 }
 
+// wakes commits while the stream rests, and fails unless that wakes it.
+func (d *database) wakes(t *testing.T, s observer.Stream, id string) {
+	t.Helper()
+	sqlite.Rest(s)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var m observer.Message
+	before, done := sqlite.Vain(s), make(chan error, 1)
+	go func() {
+		var err error
+		m, err = s.Next(ctx)
+		done <- err
+	}()
+	for sqlite.Vain(s) == before { // its look is over, the next thing it does is wait
+		runtime.Gosched()
+	}
+	d.commit(t, id)
+	if err := <-done; err != nil || m.ID() != id {
+		t.Fatalf("got %+v, %v; want %s", m, err, id)
+	}
+}
+
 // Polling is an hour away, so only a wake-up can bring these.
 func TestWokenWithoutPolling(t *testing.T) {
 	t.Parallel()
@@ -44,16 +67,9 @@ func TestWokenWithoutPolling(t *testing.T) {
 			t.Parallel()
 			d := migrated(t)
 			d.must(t, "PRAGMA journal_mode = "+journal)
-			src := sqlite.New(sqlite.Config{Path: d.path, PollInterval: time.Hour})
-			s := openStream(t, src, "")
+			s := openStream(t, sqlite.New(sqlite.Config{Path: d.path, PollInterval: time.Hour}), "")
 			for i := range 30 {
-				id := fmt.Sprint(i)
-				got := make(chan observer.Message, 1)
-				go func() { got <- next(t, s) }()
-				d.commit(t, id)
-				if m := <-got; m.ID() != id {
-					t.Fatalf("got %s, want %s", m.ID(), id)
-				}
+				d.wakes(t, s, strconv.Itoa(i))
 			}
 		})
 	}
@@ -64,17 +80,11 @@ func TestWokenAfterTheWALWasMadeAnew(t *testing.T) {
 	t.Parallel()
 	d := migrated(t)
 	s := openStream(t, sqlite.New(sqlite.Config{Path: d.path, PollInterval: time.Hour}), "")
-	for i, statements := range [][]string{
-		{"PRAGMA wal_checkpoint(TRUNCATE)"},
-		{"PRAGMA wal_checkpoint(RESTART)"},
+	for _, statement := range []string{
+		"PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA wal_checkpoint(RESTART)",
 	} {
-		for _, statement := range statements {
-			d.must(t, statement)
-		}
-		d.commit(t, fmt.Sprint("a", i))
-		if m := next(t, s); m.ID() != fmt.Sprint("a", i) {
-			t.Fatalf("after %s came %s", statements, m.ID())
-		}
+		d.must(t, statement)
+		d.wakes(t, s, statement)
 	}
 	path := d.path
 	for i := range 3 {
@@ -82,10 +92,7 @@ func TestWokenAfterTheWALWasMadeAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		d = connect(t, path)
-		d.commit(t, fmt.Sprint("b", i))
-		if m := next(t, s); m.ID() != fmt.Sprint("b", i) {
-			t.Fatalf("after reconnecting came %s", m.ID())
-		}
+		d.wakes(t, s, strconv.Itoa(i))
 	}
 }
 
@@ -96,12 +103,7 @@ func TestPollsWithoutWakeUps(t *testing.T) {
 	s := openStream(t, sqlite.New(sqlite.Config{Path: d.path, PollInterval: time.Millisecond}), "")
 	sqlite.Unwatch(s)
 	for i := range 5 {
-		got := make(chan observer.Message, 1)
-		go func() { got <- next(t, s) }()
-		d.commit(t, fmt.Sprint(i))
-		if m := <-got; m.ID() != fmt.Sprint(i) {
-			t.Fatalf("got %s", m.ID())
-		}
+		d.wakes(t, s, strconv.Itoa(i))
 	}
 }
 
@@ -114,12 +116,7 @@ func TestWokenThroughALink(t *testing.T) {
 		t.Skip("no symbolic links here: ", err)
 	}
 	s := openStream(t, sqlite.New(sqlite.Config{Path: link, PollInterval: time.Hour}), "")
-	got := make(chan observer.Message, 1)
-	go func() { got <- next(t, s) }()
-	d.commit(t, "1")
-	if m := <-got; m.ID() != "1" {
-		t.Errorf("got %s", m.ID())
-	}
+	d.wakes(t, s, "1")
 }
 
 // Reading must not wake the reader: looks are counted while nothing happens.
@@ -135,7 +132,7 @@ func TestIdleReaderRests(t *testing.T) {
 		t.Fatalf("Next on an idle log: %v", err)
 	}
 	// Ten quick looks follow what was read; then there is silence.
-	if n := sqlite.Looks(s); n > 14 {
+	if n := sqlite.Vain(s); n > 14 {
 		t.Errorf("%d looks at an idle log within 3 seconds", n)
 	}
 }
@@ -310,7 +307,7 @@ func TestPrune(t *testing.T) {
 	const n = 230 // several batches of 50
 	cutoff := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	for i := range n {
-		e := change(fmt.Sprint(i))
+		e := change(strconv.Itoa(i))
 		e.Timestamp = cutoff.Add(time.Duration(i-150) * time.Minute)
 		if err := d.append(t.Context(), true, e); err != nil {
 			t.Fatal(err)
@@ -389,6 +386,7 @@ func TestManyWriters(t *testing.T) {
 }
 
 func writeAndRollBack(t *testing.T, d *database, w, each int) {
+	t.Helper()
 	for n := range each {
 		tx, err := d.BeginTx(t.Context(), nil)
 		if err != nil {

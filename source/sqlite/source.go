@@ -121,7 +121,7 @@ func (s *Source) Refetch(ctx context.Context, at observer.Position) (msg observe
 			return fmt.Errorf("row %d of %s: %w: %s", p.pk, s.cfg.Path, observer.ErrNotFound, why)
 		}
 		d := decoder{source: s.cfg.Name, log: l}
-		b, err := d.query(ctx, q, "WHERE pk_entity_change_log = ?", 1, p.pk)
+		b, err := d.query(ctx, q, selection{where: "pk_entity_change_log = ?", key: p.pk, limit: 1})
 		if err != nil {
 			return err
 		}

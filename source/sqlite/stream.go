@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -32,8 +33,9 @@ type stream struct {
 	// version is the data_version the log was last read to its end at; 0 before
 	// the first look (SQLite counts from 1).
 	version int64
-	// looks counts the looks for commits, so that a test can see the stream rest.
-	looks  int
+	// vain counts the looks that found nothing, so that a test can see the
+	// stream rest.
+	vain   atomic.Int64
 	closed bool
 }
 
@@ -109,6 +111,7 @@ func (s *stream) Next(ctx context.Context) (observer.Message, error) {
 		if found {
 			break
 		}
+		s.vain.Add(1)
 		if err := s.pace.wait(ctx, s.wake.events()); err != nil {
 			return observer.Message{}, err
 		}
@@ -121,7 +124,6 @@ func (s *stream) Next(ctx context.Context) (observer.Message, error) {
 
 // fill looks for new rows and says whether there are any.
 func (s *stream) fill(ctx context.Context) (bool, error) {
-	s.looks++
 	if err := s.checkReplaced(); err != nil {
 		return false, err
 	}
@@ -152,7 +154,7 @@ func (s *stream) readBatch(ctx context.Context, tx *sql.Tx) error {
 		return err
 	}
 	d := decoder{source: s.cfg.Name, log: s.log, reuse: s.buf[:0]}
-	b, err := d.query(ctx, tx, "WHERE pk_entity_change_log > ?", s.cfg.BatchSize, s.at.pk)
+	b, err := d.query(ctx, tx, selection{where: "pk_entity_change_log > ?", key: s.at.pk, limit: s.cfg.BatchSize})
 	if err != nil {
 		return err
 	}

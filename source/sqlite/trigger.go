@@ -3,6 +3,7 @@ package sqlite
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -30,21 +31,23 @@ const (
 // triggers are the CREATE statements of a capture. A changed key is recorded as
 // the DELETE of the old entity and then the INSERT of the new one, so that
 // whoever follows one entity sees its end and its beginning.
-func (t *table) triggers(suffix string) []string {
+func (t *table) triggers() []string {
 	same := "(" + t.key("OLD") + ") IS (" + t.key("NEW") + ")"
 	insert := t.record("INSERT", "NEW", t.image("NEW"), "NULL")
 	update := t.record("UPDATE", "NEW", t.image("NEW"), t.image("OLD"))
 	del := t.record("DELETE", "OLD", "NULL", t.image("OLD"))
 	return []string{
-		t.trigger(suffix, "insert", "INSERT", "", insert),
-		t.trigger(suffix, "update", "UPDATE", "WHEN "+same, update),
-		t.trigger(suffix, "rekey", "UPDATE", "WHEN NOT ("+same+")", del+insert),
-		t.trigger(suffix, "delete", "DELETE", "", del),
+		t.trigger("insert", "INSERT", "", insert),
+		t.trigger("update", "UPDATE", "WHEN "+same, update),
+		t.trigger("rekey", "UPDATE", "WHEN NOT ("+same+")", del+insert),
+		t.trigger("delete", "DELETE", "", del),
 	}
 }
 
-func (t *table) trigger(suffix, kind, event, when, body string) string {
-	name := triggerPrefix + t.name + "_" + kind + "_" + suffix
+// trigger names carry the id of the installation: a renamed table keeps its
+// triggers, so a name made only of the table's could be taken.
+func (t *table) trigger(kind, event, when, body string) string {
+	name := triggerPrefix + t.name + "_" + kind + "_" + t.spec.ID
 	return fmt.Sprintf("CREATE TRIGGER %s AFTER %s ON %s FOR EACH ROW %s BEGIN %s\n%sEND",
 		quoteName(name), event, quoteName(t.name), when, t.comment(), body)
 }
@@ -107,7 +110,7 @@ func (t *table) image(row string) string {
 // that the result of a JSON function carries, with which json_quote would take
 // the text for JSON.
 func valueJSON(v string) string {
-	return strings.NewReplacer("$v", v, "$real", realText(v), "$most", fmt.Sprint(mostValue)).Replace(
+	return strings.NewReplacer("$v", v, "$real", realText(v), "$most", strconv.Itoa(mostValue)).Replace(
 		`CASE typeof($v) WHEN 'null' THEN 'null' WHEN 'integer' THEN CAST($v AS TEXT) WHEN 'real' THEN $real ` +
 			`ELSE CASE WHEN length($v)>$most THEN '{"omitted_bytes":'||length(CAST($v AS BLOB))||'}' ` +
 			`WHEN typeof($v)='text' THEN json_quote($v||'') ELSE '"\\x'||lower(hex($v))||'"' END END`)
