@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -95,7 +96,7 @@ func NewDelivery(number int, status string) *observer.Delivery {
 	e := &observer.Event{
 		ID:         fmt.Sprintf("0191e8a0-0000-7000-8000-%012d", number),
 		Operation:  observer.Update,
-		EntityType: "Order", EntityID: fmt.Sprint(number), Data: data,
+		EntityType: "Order", EntityID: strconv.Itoa(number), Data: data,
 		Timestamp: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 	}
 	return observer.NewDelivery(e, "order-shipped", 0, "under-test")

@@ -100,8 +100,7 @@ func InvalidFields(err error) []string {
 		}
 		return fields
 	}
-	var f *observer.FieldError
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*observer.FieldError](err); ok {
 		return []string{f.Field}
 	}
 	return nil

@@ -22,6 +22,7 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	actiontest.Run(t, func(t *testing.T) actiontest.Fixture {
+		t.Helper()
 		m := startServer(t, noTLS, nil)
 		return actiontest.Fixture{
 			New: func(t *testing.T, message string) observer.Action {

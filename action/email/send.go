@@ -127,8 +127,8 @@ func (a *Action) tlsConfig() *tls.Config {
 func (a *Action) options(ctx context.Context, dial mail.DialContextFunc) []mail.Option {
 	timeout := dialogueTime
 	if deadline, ok := ctx.Deadline(); ok {
-		// At least a moment: a context that has ended reports itself.
-		timeout = min(timeout, max(time.Until(deadline), time.Millisecond))
+		// A little later than the context, so that the context is what ends it.
+		timeout = min(timeout, max(time.Until(deadline), 0)+time.Second)
 	}
 	policy := mail.TLSMandatory
 	if a.server.TLS != startTLS {

@@ -2,7 +2,9 @@ package log_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -119,6 +121,21 @@ func TestMessageIsTheEventUnlessSet(t *testing.T) {
 	}
 	if got.Msg != string(want) || got.Level != "INFO" {
 		t.Errorf("%s %s, want INFO %s", got.Level, got.Msg, want)
+	}
+}
+
+func TestCancelledContextWritesNothing(t *testing.T) {
+	t.Parallel()
+	out := &sink{}
+	a, err := log.New(log.Config{}, out.logger(slog.LevelInfo))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = a.Execute(ctx, actiontest.NewDelivery(7, "shipped"))
+	if !errors.Is(err, context.Canceled) || out.lines()[0] != "" {
+		t.Errorf("%v, wrote %q", err, out.lines())
 	}
 }
 

@@ -42,6 +42,7 @@ func newAction(t *testing.T, cfg slack.Config) *slack.Action {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	actiontest.Run(t, func(t *testing.T) actiontest.Fixture {
+		t.Helper()
 		r := actiontest.NewReceiver(t)
 		return actiontest.Fixture{
 			New: func(t *testing.T, message string) observer.Action {
@@ -81,7 +82,7 @@ func TestPayload(t *testing.T) {
 		if diff := cmp.Diff(want[i], payload); diff != "" {
 			t.Error(diff)
 		}
-		if got.Method != "POST" || got.URI != path || !strings.HasPrefix(got.Header.Get("Content-Type"), "application/json") {
+		if got.Method != http.MethodPost || got.URI != path || !strings.HasPrefix(got.Header.Get("Content-Type"), "application/json") {
 			t.Errorf("%s %s as %s", got.Method, got.URI, got.Header.Get("Content-Type"))
 		}
 	}

@@ -47,6 +47,7 @@ func deliver(t *testing.T, r *actiontest.Receiver, cfg webhook.Config, d *observ
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	actiontest.Run(t, func(t *testing.T) actiontest.Fixture {
+		t.Helper()
 		r := actiontest.NewReceiver(t)
 		return actiontest.Fixture{
 			New: func(t *testing.T, message string) observer.Action {
@@ -74,7 +75,7 @@ func TestBodyIsTheEventUnlessSet(t *testing.T) {
 	if got.Body != string(want) {
 		t.Errorf("body %s, want %s", got.Body, want)
 	}
-	if got.Method != "POST" || got.URI != "/hook?a=1" {
+	if got.Method != http.MethodPost || got.URI != "/hook?a=1" {
 		t.Errorf("%s %s", got.Method, got.URI)
 	}
 	if ct, ua := got.Header.Get("Content-Type"), got.Header.Get("User-Agent"); ct != "application/json" || ua != "FraiseQL-Observer" {
@@ -93,7 +94,7 @@ func TestTemplates(t *testing.T) {
 		},
 		BodyTemplate: `{"status": "<{{ data.status }}>", "number": {{ data.number }}}`,
 	}, actiontest.NewDelivery(7, `a/"b"&c`))
-	if got.Method != "PUT" || got.URI != "/orders/a%2F%22b%22&c?q=a%2F%22b%22%26c" {
+	if got.Method != http.MethodPut || got.URI != "/orders/a%2F%22b%22&c?q=a%2F%22b%22%26c" {
 		t.Errorf("%s %s", got.Method, got.URI)
 	}
 	if got.Body != `{"status": "<a/\"b\"&c>", "number": 7}` {
@@ -173,7 +174,7 @@ func TestRedriveFollowsTheConfiguration(t *testing.T) {
 		URL: mended.URL + "/right", Method: "PUT", Headers: map[string]string{"X-Token": "new", "Content-Type": "text/plain"},
 		BodyTemplate: "something else",
 	}, d)
-	if got.Method != "PUT" || got.URI != "/right" || got.Header.Get("X-Token") != "new" {
+	if got.Method != http.MethodPut || got.URI != "/right" || got.Header.Get("X-Token") != "new" {
 		t.Errorf("%s %s with X-Token %q, want the configuration of the moment", got.Method, got.URI, got.Header.Get("X-Token"))
 	}
 	if got.Body != `{"n": 7}` || got.Header.Get("Content-Type") != "application/json" {

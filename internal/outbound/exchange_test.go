@@ -33,6 +33,15 @@ func post(ctx context.Context, t *testing.T, n *Network, url string, redactor ob
 	return Exchange(n.HTTPClient(), req, redactor)
 }
 
+// hangUp cuts the connection instead of answering.
+func hangUp(w http.ResponseWriter, _ *http.Request) {
+	if hijacker, ok := w.(http.Hijacker); ok {
+		if conn, _, err := hijacker.Hijack(); err == nil {
+			_ = conn.Close()
+		}
+	}
+}
+
 func TestExchangeJudgesTheStatus(t *testing.T) {
 	t.Parallel()
 	const transient, permanent, gone = observer.ReasonExhausted, observer.ReasonPermanent, observer.ReasonGone
@@ -132,7 +141,7 @@ func TestNetworkFailuresAreTransient(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = closed.Close()
-	reset := serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	reset := serve(t, hangUp)
 	untrusted := httptest.NewTLSServer(http.NotFoundHandler())
 	untrusted.Config.ErrorLog = discard()
 	t.Cleanup(untrusted.Close)

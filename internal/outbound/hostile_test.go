@@ -10,10 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -130,11 +132,36 @@ func TestTricklingBodyDoesNotUndoTheAnswer(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
 			result, err := post(ctx, t, loopback(t), url, observer.Redactor{})
-			if fmt.Sprint(result.Status) != status[:3] || err != nil && observer.ReasonOf(err) != want || (err == nil) != (want == "") {
+			if strconv.Itoa(result.Status) != status[:3] || err != nil && observer.ReasonOf(err) != want || (err == nil) != (want == "") {
 				t.Errorf("status %d, %v", result.Status, err)
 			}
 		})
 	}
+}
+
+func TestSilentBodyIsGivenUpOnceTheStatusIsKnown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		go func() {
+			if req, err := http.ReadRequest(bufio.NewReader(theirs)); err == nil {
+				_, _ = io.Copy(io.Discard, req.Body)
+				_, _ = io.WriteString(theirs, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nthe beginning")
+			}
+		}()
+		dial := func(context.Context, string, string) (net.Conn, error) { return ours, nil }
+		client := &http.Client{Transport: &http.Transport{DialContext: dial}}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://example.com", strings.NewReader("body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		result, err := Exchange(client, req, observer.Redactor{})
+		if took := time.Since(start); err != nil || result.Detail != "the beginning" || took != answerTime {
+			t.Errorf("%+v, %v after %v; want a success after %v", result, err, took, answerTime)
+		}
+		_ = theirs.Close()
+	})
 }
 
 func TestCancelledContextReturnsAtOnce(t *testing.T) {
@@ -173,7 +200,9 @@ func TestConnectionsAreReused(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := opened.Load(); got > lanes {
+	// A lane may dial while the connection of its last request is on its way back
+	// to the pool, so there can be a few more than lanes, but not one a request.
+	if got := opened.Load(); got > 3*lanes {
 		t.Errorf("%d connections for %d requests of %d lanes", got, lanes*rounds, lanes)
 	}
 }
