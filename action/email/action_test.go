@@ -187,7 +187,7 @@ func TestBadValuesAreNeverSent(t *testing.T) {
 func TestTooLongMessage(t *testing.T) {
 	t.Parallel()
 	m := startServer(t, noTLS, nil)
-	_, err := m.action(t, simple(), m.config(noTLS)).Execute(t.Context(), actiontest.NewDelivery(7, strings.Repeat("x", maxMessage)))
+	_, err := m.action(t, simple(), m.config(noTLS)).Execute(t.Context(), actiontest.NewDelivery(7, strings.Repeat("x", maxMessage+1)))
 	if observer.ReasonOf(err) != observer.ReasonTooLarge {
 		t.Errorf("%v, want a permanent error with reason too_large", err)
 	}

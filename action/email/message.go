@@ -21,6 +21,9 @@ type envelope struct {
 // compose writes the message. The same input gives the same bytes: nothing in it
 // is drawn at random or taken from the clock.
 func compose(to addresses, c content, r request) (*envelope, error) {
+	if err := checkSize(len(c.text) + len(c.html)); err != nil {
+		return nil, err // encoding only adds to it
+	}
 	msg := mail.NewMsg(mail.WithNoDefaultUserAgent(), mail.WithBoundary("observer-"+boundary(r.MessageID)))
 	msg.FromMailAddress(to.from)
 	msg.ToMailAddress(to.to...)
@@ -40,11 +43,17 @@ func compose(to addresses, c content, r request) (*envelope, error) {
 	if _, err := msg.WriteTo(&wire); err != nil {
 		return nil, observer.Permanent(observer.ReasonTemplate, fmt.Errorf("write message: %w", err))
 	}
-	if wire.Len() > maxMessage {
-		return nil, observer.Permanent(observer.ReasonTooLarge,
-			fmt.Errorf("the message is %d bytes, more than %d", wire.Len(), maxMessage))
+	if err := checkSize(wire.Len()); err != nil {
+		return nil, err
 	}
 	return &envelope{from: to.from.Address, recipients: recipients(to), message: wire.Bytes()}, nil
+}
+
+func checkSize(size int) error {
+	if size <= maxMessage {
+		return nil
+	}
+	return observer.Permanent(observer.ReasonTooLarge, fmt.Errorf("the message is %d bytes, more than %d", size, maxMessage))
 }
 
 // boundary is the hash in a Message-ID. No text contains it by chance, and it
