@@ -98,6 +98,7 @@ func TestInvariant2HandledIsDurable(t *testing.T) {
 	t.Parallel()
 	r := random(t)
 	recv := newReceiver(t, func(r receipt) int {
+		<-time.After(time.Duration(r.change.version%5) * 10 * time.Millisecond) // so that a kill finds some in flight
 		switch r.change.version % 3 {
 		case 0:
 			return http.StatusUnprocessableEntity // dead

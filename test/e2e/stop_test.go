@@ -62,7 +62,7 @@ func TestInvariant7SigkillLosesNothing(t *testing.T) {
 		if r.change.version%13 == 0 && r.attempt == 1 {
 			return http.StatusServiceUnavailable
 		}
-		<-time.After(time.Duration(r.change.version%7) * time.Millisecond)
+		<-time.After(time.Duration(r.change.version%7) * 10 * time.Millisecond) // so that a kill finds some in flight
 		return http.StatusOK
 	})
 	s := newSite(t, hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 20, max_delay_ms = 50 }`))
