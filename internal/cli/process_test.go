@@ -120,7 +120,7 @@ func (p *project) run(args ...string) result {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(p.t.Context(), "fraiseql-observer", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, &stdout, &stderr
-	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Env = append(append(os.Environ(), "GORACE="+quickExit), p.env...)
 	if err := cmd.Run(); err != nil && exitCodeOf(err) < 0 {
 		p.t.Fatalf("%v: %v", args, err)
 	}
@@ -160,7 +160,7 @@ func (p *project) launch(args ...string) *process {
 	d := &process{t: p.t, lines: make(chan string, 1000)}
 	d.cmd = exec.CommandContext(p.t.Context(), "fraiseql-observer", args...)
 	d.cmd.Dir, d.cmd.Stdout = p.dir, &d.stdout
-	d.cmd.Env = append(os.Environ(), p.env...)
+	d.cmd.Env = append(append(os.Environ(), "GORACE="+quickExit), p.env...)
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
 		p.t.Fatal(err)
