@@ -43,11 +43,17 @@ func (r *Relay) keepCheckpoints(ctx context.Context, stop <-chan struct{}) {
 	}
 }
 
-// saveLast saves what the handlers did until the end.
+// saveLast saves what the handlers did until the end. Nothing saves it later, so
+// a failure is not the last word while there is time.
 func (r *Relay) saveLast(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSaveTimeout)
 	defer cancel()
-	return r.save(ctx)
+	for failures := 1; ; failures++ {
+		err := r.save(ctx)
+		if err == nil || !backoff.Wait(ctx, nil, r.cfg.Reopen.Delay(failures)) {
+			return err
+		}
+	}
 }
 
 func (r *Relay) save(ctx context.Context) error {

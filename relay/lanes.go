@@ -20,10 +20,10 @@ type laneKey struct{ entityType, entityID string }
 // startLanes starts the goroutines that call the handler.
 func (r *Relay) startLanes(ctx context.Context) *sync.WaitGroup {
 	r.seed = maphash.MakeSeed()
-	r.lanes = make([]chan item, r.cfg.Lanes)
+	r.lanes = make([]*lane, r.cfg.Lanes)
 	var running sync.WaitGroup
 	for i := range r.lanes {
-		r.lanes[i] = make(chan item, r.cfg.InFlight)
+		r.lanes[i] = newLane()
 		running.Go(func() { r.runLane(ctx, r.lanes[i]) })
 	}
 	return &running
@@ -43,17 +43,24 @@ func (r *Relay) laneOf(msg *observer.Message) int {
 // runLane handles what it is given, one at a time. While draining it starts
 // nothing new: what it leaves was not handled and is read again after the
 // restart.
-func (r *Relay) runLane(ctx context.Context, lane <-chan item) {
+func (r *Relay) runLane(ctx context.Context, l *lane) {
 	draining := observer.Drain(ctx)
-	for it := range lane {
-		select {
-		case <-draining:
-			continue
-		default:
+	var batch []item
+	for {
+		if batch = l.take(batch); len(batch) == 0 {
+			return
 		}
-		if r.handle(ctx, it.msg) {
-			r.givePlaces(r.window.finish(it.seq))
-			r.markDirty()
+		for i := range batch {
+			select {
+			case <-draining:
+				continue
+			default:
+			}
+			if r.handle(ctx, batch[i].msg) {
+				r.givePlaces(r.window.finish(batch[i].seq))
+				r.markDirty()
+			}
+			batch[i] = item{} // its event need not stay until the last of the batch
 		}
 	}
 }

@@ -61,8 +61,7 @@ func (r *Relay) dispatch(msg observer.Message) {
 		r.markDirty()
 		return
 	}
-	// A lane has room for a full window, so this never blocks behind a slow one.
-	r.lanes[r.laneOf(&msg)] <- item{seq: seq, msg: msg}
+	r.lanes[r.laneOf(&msg)].add(item{seq: seq, msg: msg})
 }
 
 // takePlace waits for room in the window. Waiting long is reported once: it

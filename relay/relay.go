@@ -79,7 +79,7 @@ func (c Config) withDefaults() Config {
 type Relay struct {
 	cfg    Config
 	window *window
-	lanes  []chan item
+	lanes  []*lane
 	seed   maphash.Seed
 	places chan struct{} // one token per message in the window
 	dirty  chan struct{} // something finished since the last save
@@ -141,8 +141,8 @@ func (r *Relay) load(ctx context.Context) (observer.Checkpoint, error) {
 
 // drain waits for the lanes, first kindly, then by cancelling their work.
 func (r *Relay) drain(lanes *sync.WaitGroup, cancelWork context.CancelFunc) {
-	for _, lane := range r.lanes {
-		close(lane)
+	for _, l := range r.lanes {
+		l.close()
 	}
 	idle := make(chan struct{})
 	go func() { lanes.Wait(); close(idle) }()

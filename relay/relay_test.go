@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -431,5 +432,61 @@ func TestMissingFieldsAreAnError(t *testing.T) {
 	t.Parallel()
 	if err := relay.New(relay.Config{}).Run(t.Context()); err == nil {
 		t.Error("a relay without a source ran")
+	}
+}
+
+// A store that fails for a moment at the end must not make the next start
+// repeat what was handled.
+func TestInvariant7LastSaveIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, store := memory.New("log"), &awayStore{Store: memorystore.New(memorystore.Config{}), back: true}
+		h := &recorder{before: func(context.Context, *observer.Event) error {
+			<-time.After(time.Second)
+			return nil
+		}}
+		log.Append(event("a", "x"))
+		stop := start(t, config(log, h, store))
+		synctest.Wait()
+		store.mu.Lock()
+		store.back = false
+		store.mu.Unlock()
+		time.AfterFunc(4*time.Second, store.comeBack)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		stop = start(t, config(log, h, store))
+		<-time.After(time.Minute)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]string{"a"}, h.all()); d != "" {
+			t.Errorf("both lives (-want +got):\n%s", d)
+		}
+	})
+}
+
+// What waits in the lanes is bounded by InFlight, not by lanes times InFlight:
+// both may be large.
+func TestManyLanesAndALargeWindowAreCheap(t *testing.T) {
+	t.Parallel()
+	log, store := memory.New("log"), memorystore.New(memorystore.Config{})
+	log.Append(event("a", "x"))
+	handled := make(chan struct{})
+	cfg := config(log, observer.HandlerFunc(func(context.Context, *observer.Event) error {
+		close(handled)
+		return nil
+	}), store)
+	cfg.Lanes, cfg.InFlight = 1000, 1_000_000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	stop := start(t, cfg)
+	<-handled
+	runtime.ReadMemStats(&after)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 1<<30 {
+		t.Errorf("one event took %d MiB", grown>>20)
 	}
 }
