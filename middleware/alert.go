@@ -32,40 +32,63 @@ type Alerts struct {
 
 	mu         sync.Mutex
 	last       time.Time
+	raising    bool
 	suppressed int
 }
 
 // Raise schedules an alert about d unless one was raised within MinInterval.
-// That it cannot be stored is logged: the dead letter itself is safe.
+// That it cannot be stored is logged, and the next one may follow at once: the
+// dead letter itself is safe. It is stored also after ctx ended.
 func (a *Alerts) Raise(ctx context.Context, d *observer.Delivery) {
-	suppressed, due := a.due(time.Now())
+	suppressed, due := a.begin()
 	if !due {
 		return
 	}
-	alert, err := alertEvent(d, suppressed)
-	if err == nil {
-		delivery := observer.NewDelivery(alert, a.Name, 0, a.ActionType)
-		delivery.State, delivery.RunAt = observer.Scheduled, time.Now()
-		err = a.Keep(ctx, delivery)
-	}
+	err := a.schedule(ctx, d, suppressed)
+	a.end(suppressed, err)
 	if err != nil {
 		a.Logger.Error("alert could not be scheduled", "delivery", d.Key, "error", err)
 	}
 }
 
-func (a *Alerts) due(now time.Time) (suppressed int, due bool) {
+// begin says whether an alert is due, and how many it stands for besides. While
+// one is being stored no other is due: a slow store must not hold up every lane.
+func (a *Alerts) begin() (suppressed int, due bool) {
 	interval := a.MinInterval
 	if interval <= 0 {
 		interval = time.Minute
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.last.IsZero() && now.Sub(a.last) < interval {
+	if a.raising || !a.last.IsZero() && time.Since(a.last) < interval {
 		a.suppressed++
 		return 0, false
 	}
-	suppressed, a.suppressed, a.last = a.suppressed, 0, now
-	return suppressed, true
+	a.raising = true
+	return a.suppressed, true
+}
+
+func (a *Alerts) end(suppressed int, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.raising = false
+	if err != nil {
+		a.suppressed++
+		return
+	}
+	a.suppressed, a.last = a.suppressed-suppressed, time.Now()
+}
+
+func (a *Alerts) schedule(ctx context.Context, d *observer.Delivery, suppressed int) error {
+	alert, err := alertEvent(d, suppressed)
+	if err != nil {
+		return err
+	}
+	delivery := observer.NewDelivery(alert, a.Name, 0, a.ActionType)
+	delivery.State, delivery.RunAt = observer.Scheduled, time.Now()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
+	defer cancel()
+	return a.Keep(ctx, delivery)
 }
 
 // alertEvent is the event an alert's action sees: data.delivery,

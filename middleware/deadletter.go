@@ -53,8 +53,8 @@ func (l DeadLetter) Middleware() observer.Middleware[observer.Action] {
 }
 
 // Bury records that d failed for good because of cause. It returns an error
-// only when that could not be recorded before the process stopped. A delivery
-// that was dead before stays so, whatever OnFailure says: somebody kept it, and
+// only when that could not be recorded before the process stopped. One for which
+// there is no room then is left scheduled. A delivery that was dead before stays so, whatever OnFailure says: somebody kept it, and
 // the person who redrives it sees the error.
 func (l DeadLetter) Bury(ctx context.Context, d *observer.Delivery, cause error) error {
 	redriven := d.State == observer.Dead
@@ -67,7 +67,8 @@ func (l DeadLetter) Bury(ctx context.Context, d *observer.Delivery, cause error)
 	if err := store(ctx, l.Keep, d, l.Logger); err != nil {
 		return err
 	}
-	if l.OnFailure == Alert && l.Alert != nil && !redriven {
+	kept := d.State == observer.Dead // and not scheduled, for want of room
+	if l.OnFailure == Alert && l.Alert != nil && kept && !redriven {
 		l.Alert(ctx, d)
 	}
 	return nil

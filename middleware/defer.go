@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -34,26 +35,50 @@ func Defer(keep Keep, logger *slog.Logger) observer.Middleware[observer.Action] 
 
 // store keeps d, waiting for a store that is away or full. Giving up would lose
 // the delivery, so only the end of the process ends the waiting; the event is
-// then handled again after the restart.
+// then handled again after the restart, what it has finished included. So a
+// store that is away is waited for as long as the process has. For room among
+// the dead letters a process that stops does not wait: see insert.
 func store(ctx context.Context, keep Keep, d *observer.Delivery, logger *slog.Logger) error {
 	if keep == nil {
 		return nil
 	}
-	if ctx.Err() != nil {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
-		defer cancel()
-		return keep(last, d)
-	}
-	for failures := 1; ; failures++ {
-		err := keep(ctx, d)
-		if err == nil {
-			return nil
+	for failures := 1; ctx.Err() == nil; failures++ {
+		err := insert(ctx, keep, d)
+		full := errors.Is(err, observer.ErrFull)
+		if err == nil || full && stopping(ctx) {
+			return err
 		}
 		wait := backoff.Policy{}.Delay(failures)
 		logger.Error("delivery cannot be stored; intake of its entity waits",
 			"delivery", d.Key, "state", string(d.State), "error", err, "wait", wait)
-		if !backoff.Wait(ctx, observer.Drain(ctx), wait) {
-			return err
+		var stop <-chan struct{}
+		if full {
+			stop = observer.Drain(ctx)
 		}
+		backoff.Wait(ctx, stop, wait)
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
+	defer cancel()
+	return insert(last, keep, d)
+}
+
+// insert keeps d. When the process stops and there is no room among the dead
+// letters, what was tried is scheduled, for which there always is room: it is
+// tried once more after the restart, instead of its whole event.
+func insert(ctx context.Context, keep Keep, d *observer.Delivery) error {
+	err := keep(ctx, d)
+	if !errors.Is(err, observer.ErrFull) || !stopping(ctx) || len(d.Attempts) == 0 {
+		return err
+	}
+	d.State, d.Reason, d.RunAt = observer.Scheduled, "", time.Now()
+	return keep(ctx, d)
+}
+
+func stopping(ctx context.Context) bool {
+	select {
+	case <-observer.Drain(ctx):
+		return true
+	default:
+		return false
 	}
 }

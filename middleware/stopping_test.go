@@ -1,0 +1,138 @@
+package middleware_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/middleware"
+	memorystore "github.com/fraiseql/observer/store/memory"
+)
+
+// draining is a context of a process that is asked to stop after some time and
+// stopped by force after some more.
+func draining(t *testing.T, asked, forced time.Duration) context.Context {
+	t.Helper()
+	drain := make(chan struct{})
+	time.AfterFunc(asked, func() { close(drain) })
+	ctx, cancel := context.WithTimeout(t.Context(), asked+forced)
+	t.Cleanup(cancel)
+	return observer.WithDrain(ctx, drain)
+}
+
+// An event with one delivery that cannot be recorded is handled again after the
+// restart, its finished deliveries included. So a delivery that finds no room
+// among the dead letters is scheduled, for which there always is room.
+func TestInvariant7FullStoreAtTheEndSchedulesWhatFailed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memorystore.New(memorystore.Config{MaxDead: 1})
+		other := newDelivery()
+		other.Key, other.State = "other", observer.Dead
+		if err := store.InsertDelivery(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		alerts := 0
+		dead := middleware.DeadLetter{
+			OnFailure: middleware.Alert, Keep: store.InsertDelivery, Logger: quiet(),
+			Alert: func(context.Context, *observer.Delivery) { alerts++ },
+		}
+		d, began := newDelivery(), time.Now()
+		act := middleware.Retry(middleware.RetryConfig{MaxAttempts: 1})(&script{answers: []error{errTransient}})
+		if _, err := dead.Middleware()(act).Execute(draining(t, time.Minute, time.Minute), d); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != time.Minute {
+			t.Errorf("it waited %s for room, want until the process was asked to stop", took)
+		}
+		stored, err := store.Delivery(t.Context(), d.Key)
+		if err != nil || stored.State != observer.Scheduled || stored.Reason != "" || len(stored.Attempts) != 1 {
+			t.Errorf("stored %+v, %v", stored, err)
+		}
+		if alerts != 0 {
+			t.Error("an alert about what is no dead letter yet")
+		}
+	})
+}
+
+// What was not tried has had no effect and has no outcome to keep.
+func TestFullStoreAtTheEndLeavesWhatWasNotTried(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dead := middleware.DeadLetter{Keep: (&kept{failures: 1 << 30}).keep, Logger: quiet()}
+		err := dead.Bury(draining(t, time.Minute, time.Minute), newDelivery(), errors.New("no such field"))
+		if !errors.Is(err, observer.ErrFull) {
+			t.Errorf("error %v, want the store's", err)
+		}
+	})
+}
+
+func TestInvariant7StoreThatIsAwayIsWaitedForWhileDraining(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		back time.Duration
+		kept int
+	}{
+		"back in time":     {70 * time.Second, 1},
+		"back at the end":  {90 * time.Second, 1},
+		"not back at all":  {time.Hour, 0},
+		"there all along":  {0, 1},
+		"back before that": {30 * time.Second, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store, began := &kept{}, time.Now()
+				keep := func(ctx context.Context, d *observer.Delivery) error {
+					if time.Since(began) < tt.back {
+						return errors.New("disk is full")
+					}
+					return store.keep(ctx, d)
+				}
+				dead := middleware.DeadLetter{Keep: keep, Logger: quiet()}
+				_, err := dead.Middleware()(&script{answers: []error{errTransient}}).Execute(draining(t, time.Minute, 30*time.Second), newDelivery())
+				if len(store.deliveries) != tt.kept || (err == nil) != (tt.kept == 1) {
+					t.Errorf("kept %d, error %v", len(store.deliveries), err)
+				}
+				if took := time.Since(began); took > 90*time.Second {
+					t.Errorf("it took %s, longer than the process may", took)
+				}
+			})
+		})
+	}
+}
+
+// An alert that could not be stored has not been raised.
+func TestAlertThatCannotBeStoredDoesNotUseUpTheInterval(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &kept{}
+		alerts := &middleware.Alerts{Name: "@alert", ActionType: "slack", MinInterval: time.Minute, Keep: store.keep, Logger: quiet()}
+		store.failures = 1
+		alerts.Raise(t.Context(), newDelivery())
+		alerts.Raise(t.Context(), newDelivery())
+		if len(store.deliveries) != 1 {
+			t.Fatalf("%d alerts, want the second", len(store.deliveries))
+		}
+		fields, err := store.deliveries[0].Event.Fields()
+		if err != nil || fields["suppressed"].(interface{ String() string }).String() != "1" {
+			t.Errorf("suppressed %v (%v), want the one that could not be stored", fields["suppressed"], err)
+		}
+	})
+}
+
+// The dead letter of an attempt that was cut off is kept, and so is its alert.
+func TestAlertIsRaisedWhileTheProcessIsStoppedByForce(t *testing.T) {
+	t.Parallel()
+	store := &kept{}
+	alerts := &middleware.Alerts{Name: "@alert", ActionType: "slack", Keep: store.keep, Logger: quiet()}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	alerts.Raise(ctx, newDelivery())
+	if len(store.deliveries) != 1 {
+		t.Errorf("%d alerts, want 1", len(store.deliveries))
+	}
+}
