@@ -12,6 +12,7 @@ import (
 
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/source/sqlite"
 	"github.com/fraiseql/observer/topology"
 )
 
@@ -107,8 +108,24 @@ func (a *App) check(ctx context.Context) error {
 		if _, err := db.Source.Head(ctx); err != nil {
 			return fmt.Errorf("database %s: %w", db.Config.Name, err)
 		}
+		a.warnOfDrift(ctx, db)
 	}
 	return nil
+}
+
+// warnOfDrift says which tables changed since their capture was installed: what
+// the triggers do not know is missing from every event.
+func (a *App) warnOfDrift(ctx context.Context, db topology.Database) {
+	captures, err := sqlite.ListCaptures(ctx, db.Config.FilePath())
+	if err != nil {
+		a.logger.Warn("captured tables cannot be checked", "source", db.Config.Name, "error", err)
+		return
+	}
+	for _, c := range captures {
+		for _, drift := range c.Drift {
+			a.logger.Warn("captured table changed; run capture add for it again", "source", db.Config.Name, "table", c.Table, "drift", drift)
+		}
+	}
 }
 
 // Counts says how deliveries ended so far.

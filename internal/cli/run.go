@@ -69,6 +69,9 @@ func (c *cli) run(ctx context.Context, cfg *config.Config, logger *slog.Logger) 
 	}
 	b := readBuild()
 	logger.Info("starting", "version", b.Version, "pid", os.Getpid(), "config", cfg.Path, "state", cfg.State.FilePath())
+	for _, warning := range cfg.Warnings() {
+		logger.Warn("configuration", "warning", warning)
+	}
 	unhook := reloadOnHangup(daemon, logger)
 	defer unhook()
 	return daemon.Run(ctx)

@@ -39,6 +39,16 @@ func (s *settings) configFlag(cmd *cobra.Command) {
 // no colon.
 func (s *settings) url() bool { return strings.Contains(s.database, ":") }
 
+// loadFile reads a configuration and refuses variables of the environment that
+// look like a key of it and are none.
+func loadFile(path string, lookup func(string) (string, bool)) (*config.Config, error) {
+	cfg, err := config.Load(path, lookup)
+	if err != nil {
+		return nil, err
+	}
+	return cfg, cfg.CheckEnvironment(os.Environ())
+}
+
 // load reads the configuration as --config and --database say. With the name of
 // a database the configuration has that one only.
 func (s *settings) load() (*config.Config, error) {
@@ -57,7 +67,7 @@ func (s *settings) loadAll() (*config.Config, error) {
 	if s.url() {
 		return s.loadWithURL()
 	}
-	cfg, err := config.Load(s.config, os.LookupEnv)
+	cfg, err := loadFile(s.config, os.LookupEnv)
 	if err != nil || s.database == "" {
 		return cfg, err
 	}
@@ -79,7 +89,7 @@ func (s *settings) loadWithURL() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config.Load(s.config, func(name string) (string, bool) {
+	cfg, err := loadFile(s.config, func(name string) (string, bool) {
 		if name == "FRAISEQL_DATABASES_0_URL" {
 			return "sqlite:" + path, true
 		}

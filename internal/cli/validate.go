@@ -19,6 +19,7 @@ type validation struct {
 	Observers int           `json:"observers"`
 	Actions   int           `json:"actions"`
 	Errors    config.Errors `json:"errors"`
+	Warnings  []string      `json:"warnings"`
 }
 
 func (c *cli) validateCommand() *cobra.Command {
@@ -43,7 +44,7 @@ func (c *cli) validateCommand() *cobra.Command {
 
 func (c *cli) validate() error {
 	cfg, err := c.settings.loadAll()
-	result := validation{File: c.settings.config, Valid: err == nil, Errors: config.Errors{}}
+	result := validation{File: c.settings.config, Valid: err == nil, Errors: config.Errors{}, Warnings: []string{}}
 	if err != nil && !errors.As(err, &result.Errors) {
 		return err
 	}
@@ -61,12 +62,16 @@ func (c *cli) validate() error {
 
 func (v *validation) count(cfg *config.Config) {
 	v.Databases, v.Observers = len(cfg.Databases), len(cfg.Observers)
+	v.Warnings = append(v.Warnings, cfg.Warnings()...)
 	for _, o := range cfg.Observers {
 		v.Actions += len(o.Actions)
 	}
 }
 
 func (v *validation) text(w io.Writer) {
+	for _, warning := range v.Warnings {
+		_, _ = fmt.Fprintln(w, "warning: "+printable(warning))
+	}
 	if v.Valid {
 		_, _ = fmt.Fprintf(w, "ok: %s, %s, %s\n", count(v.Databases, "database"), count(v.Observers, "observer"), count(v.Actions, "action"))
 		return
