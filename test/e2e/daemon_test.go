@@ -205,6 +205,8 @@ func (s *site) behind(at observer.Position) int64 {
 func (s *site) covered(shop *shop) map[string]bool {
 	s.t.Helper()
 	cp := s.checkpoint()
+	shop.mu.Lock() // nothing is committed between the two looks
+	defer shop.mu.Unlock()
 	ids := shop.log()
 	covered := map[string]bool{}
 	for _, id := range ids[:len(ids)-int(s.behind(cp.Position))] {

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -39,7 +40,7 @@ func buildAndRun(m *testing.M) (code int, err error) {
 		args = append(args, "-race")
 	}
 	args = append(args, "github.com/fraiseql/observer/cmd/fraiseql-observer")
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(context.Background(), "go", args...).CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the program: %w\n%s", err, out)
 	}
 	return m.Run(), nil

@@ -85,7 +85,7 @@ func TestInvariant10NonsenseIsKept(t *testing.T) {
 		if i == 0 {
 			s.retryInVain(row, d.Key)
 		}
-		id := row.values[:strings.Index(row.values, ",")]
+		id, _, _ := strings.Cut(row.values, ",")
 		shop.exec(fmt.Sprintf(`UPDATE tb_entity_change_log SET %s WHERE id IS %s`, row.repair, id))
 		if i == 0 {
 			s.succeeds("dlq", "retry", d.Key)

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"testing"
 	"time"
 )
@@ -97,7 +96,7 @@ type reporter struct {
 func (r *reporter) add(format string, args ...any) {
 	r.t.Helper()
 	if r.n++; r.n <= 5 {
-		r.t.Error(fmt.Sprintf(format, args...))
+		r.t.Errorf(format, args...)
 	}
 }
 

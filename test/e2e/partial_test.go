@@ -37,37 +37,39 @@ url = "`+recv.url()+`/bad"
 		t.Fatalf("the dead letter is %s, want %s", got, key)
 	}
 
-	sent := func(path string) int {
-		return recv.count(func(r receipt) bool { return strings.HasSuffix(r.path, path) })
-	}
 	if _, stderr, code := s.command("dlq", "retry", key); code == 0 {
 		t.Errorf("a retry that failed ended with 0: %s", stderr)
 	}
 	if list := s.stored(observer.Dead); len(list) != 1 || len(list[0].Attempts) != 2 {
-		t.Errorf("after a retry in vain the dead letters are %+v", list)
+		t.Fatalf("after a retry in vain the dead letters are %+v", list)
 	}
 	s.stop()
 	s.start()
 	shop.put(2) // the restarted daemon is past the first event when this is dead
 	eventually(t, "the restarted daemon works", func() bool { return len(s.stored(observer.Dead)) == 2 })
-	if ok, bad := sent("/both"), sent("/bad"); ok != 2 || bad != 3 {
-		t.Errorf("sent: %d times to the good receiver, %d to the bad one; want 2 and 3", ok, bad)
-	}
+	recv.sent(2, 3)
 
 	mended.Store(true)
-	if stdout, stderr, code := s.command("dlq", "retry", key); code != 0 {
-		t.Errorf("retry ended with %d: %s%s", code, stdout, stderr)
-	}
+	s.succeeds("dlq", "retry", key)
 	if list := s.stored(observer.Dead); len(list) != 1 || list[0].Key == key {
 		t.Errorf("the delivered dead letter is still there: %+v", list)
 	}
 	s.stop()
-	if ok, bad := sent("/both"), sent("/bad"); ok != 2 || bad != 4 {
-		t.Errorf("sent: %d times to the good receiver, %d to the bad one; want 2 and 4", ok, bad)
-	}
+	recv.sent(2, 4)
 	for _, r := range recv.receipts() {
 		if strings.HasSuffix(r.path, "/bad") && r.event == shop.event(1) && r.key != key {
 			t.Errorf("an attempt had the key %s, want %s", r.key, key)
 		}
+	}
+}
+
+// sent checks how often the good and the bad receiver were called.
+func (r *receiver) sent(good, bad int) {
+	r.t.Helper()
+	calls := func(path string) int {
+		return r.count(func(r receipt) bool { return strings.HasSuffix(r.path, path) })
+	}
+	if g, b := calls("/both"), calls("/bad"); g != good || b != bad {
+		r.t.Errorf("sent: %d times to the good receiver, %d to the bad one; want %d and %d", g, b, good, bad)
 	}
 }

@@ -29,8 +29,7 @@ type receipt struct {
 	status  int // 0 while it is not answered
 }
 
-// answer decides what a request gets: a status, or 0 for closing the
-// connection without any. It may block.
+// answer decides the status that a request gets. It may block.
 type answer func(r receipt) int
 
 func ok(receipt) int { return http.StatusNoContent }
@@ -77,13 +76,6 @@ func (r *receiver) down() (up func()) {
 	}
 }
 
-// answers replaces the behaviour for the requests to come.
-func (r *receiver) answers(a answer) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.answer = a
-}
-
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
@@ -91,9 +83,6 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	rec, answer := r.enter(req, string(body))
 	status := answer(rec)
-	if status == 0 {
-		panic(http.ErrAbortHandler)
-	}
 	r.mu.Lock()
 	r.find(rec).status = status
 	r.mu.Unlock()

@@ -74,35 +74,7 @@ func TestInvariant9NoSecretAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	hidden["decoded signing key"] = string(raw)
-	text := "[log]\nlevel = \"debug\"\n"
-	for _, path := range []string{"failing", "busy", "moved"} {
-		text += fmt.Sprintf(`
-[[observers]]
-name = %q
-entity = "Item"
-[[observers.actions]]
-type = "webhook"
-url = "%s/%s/${E2E_PATH_TOKEN}?token=${E2E_QUERY_TOKEN}"
-headers = { Authorization = "Bearer ${E2E_BEARER}" }
-body_template = '{"token": "${E2E_BODY_TOKEN}", "id": {{ data.id }}}'
-signing_secret_env = "E2E_SIGNING"
-`, path, server.URL, path)
-	}
-	text += `
-[[observers]]
-name = "chat"
-entity = "Item"
-[[observers.actions]]
-type = "slack"
-webhook_url_env = "E2E_SLACK"
-message_template = "item {{ data.id }}"
-[[observers.actions]]
-type = "webhook"
-url_env = "E2E_DOWN"
-[[observers.actions]]
-type = "log"
-message_template = "item {{ data.id }} ${E2E_LOG_TOKEN}"
-`
+	text := secretive(server.URL)
 	s := newSite(t, text)
 	for name, value := range secrets {
 		s.env = append(s.env, name+"="+value)
@@ -142,6 +114,41 @@ message_template = "item {{ data.id }} ${E2E_LOG_TOKEN}"
 	if !strings.Contains(printed, "cannot POST") {
 		t.Error("no answer of the receiver is shown, so the test shows nothing about them")
 	}
+}
+
+// secretive is a configuration with a secret in every place that takes one.
+func secretive(url string) string {
+	var text strings.Builder
+	text.WriteString("[log]\nlevel = \"debug\"\n")
+	for _, path := range []string{"failing", "busy", "moved"} {
+		fmt.Fprintf(&text, `
+[[observers]]
+name = %q
+entity = "Item"
+[[observers.actions]]
+type = "webhook"
+url = "%s/%s/${E2E_PATH_TOKEN}?token=${E2E_QUERY_TOKEN}"
+headers = { Authorization = "Bearer ${E2E_BEARER}" }
+body_template = '{"token": "${E2E_BODY_TOKEN}", "id": {{ data.id }}}'
+signing_secret_env = "E2E_SIGNING"
+`, path, url, path)
+	}
+	text.WriteString(`
+[[observers]]
+name = "chat"
+entity = "Item"
+[[observers.actions]]
+type = "slack"
+webhook_url_env = "E2E_SLACK"
+message_template = "item {{ data.id }}"
+[[observers.actions]]
+type = "webhook"
+url_env = "E2E_DOWN"
+[[observers.actions]]
+type = "log"
+message_template = "item {{ data.id }} ${E2E_LOG_TOKEN}"
+`)
+	return text.String()
 }
 
 // everythingPrinted runs the commands that show state.

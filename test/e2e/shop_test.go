@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -157,14 +158,17 @@ func (s *shop) load(r *rand.Rand, items, perSecond int) (stop func()) {
 			}
 		}
 	}()
-	return func() { cancel(); <-done }
+	stop = func() { cancel(); <-done }
+	s.t.Cleanup(stop) // also when the test ends early
+	return stop
 }
 
 // transaction changes items; live holds the version of those that exist.
 func (s *shop) transaction(r *rand.Rand, items int, live map[int64]int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	tx, err := s.db.Begin()
+	ctx := context.WithoutCancel(s.t.Context()) // what has begun is finished
+	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -176,7 +180,7 @@ func (s *shop) transaction(r *rand.Rand, items int, live map[int64]int64) error 
 		if _, twice := next[item]; twice {
 			continue
 		}
-		c, err := s.one(r, tx, item, live)
+		c, err := s.one(ctx, r, tx, item, live)
 		if err != nil {
 			return err
 		}
@@ -192,16 +196,14 @@ func (s *shop) transaction(r *rand.Rand, items int, live map[int64]int64) error 
 		return err
 	}
 	s.committed = append(s.committed, changes...)
-	for item, version := range next {
-		live[item] = version
-	}
+	maps.Copy(live, next)
 	return nil
 }
 
-func (s *shop) one(r *rand.Rand, tx *sql.Tx, item int64, live map[int64]int64) (change, error) {
+func (s *shop) one(ctx context.Context, r *rand.Rand, tx *sql.Tx, item int64, live map[int64]int64) (change, error) {
 	version := live[item]
 	if version > 0 && r.IntN(10) == 0 {
-		_, err := tx.Exec(`DELETE FROM items WHERE id = ?`, item)
+		_, err := tx.ExecContext(ctx, `DELETE FROM items WHERE id = ?`, item)
 		return change{observer.Delete, item, version}, err
 	}
 	op := observer.Update
@@ -209,6 +211,6 @@ func (s *shop) one(r *rand.Rand, tx *sql.Tx, item int64, live map[int64]int64) (
 		op = observer.Insert
 	}
 	s.versions++
-	_, err := tx.Exec(upsert, item, s.versions, "load")
+	_, err := tx.ExecContext(ctx, upsert, item, s.versions, "load")
 	return change{op, item, s.versions}, err
 }
