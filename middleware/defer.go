@@ -14,6 +14,10 @@ import (
 // caller of the chain stores it.
 type Keep func(ctx context.Context, d *observer.Delivery) error
 
+// keepPause is the longest wait for a store that is away or full. It is short,
+// because the events behind this one wait as well.
+const keepPause = 5 * time.Second
+
 // keepTimeout bounds storing when the process is being stopped by force.
 const keepTimeout = 5 * time.Second
 
@@ -48,7 +52,7 @@ func store(ctx context.Context, keep Keep, d *observer.Delivery, logger *slog.Lo
 		if err == nil || full && stopping(ctx) {
 			return err
 		}
-		wait := backoff.Policy{}.Delay(failures)
+		wait := backoff.Policy{Max: keepPause}.Delay(failures)
 		logger.Error("delivery cannot be stored; intake of its entity waits",
 			"delivery", d.Key, "state", string(d.State), "error", err, "wait", wait)
 		var stop <-chan struct{}
