@@ -139,7 +139,7 @@ func TestQuietPrintsTheSummaryOnly(t *testing.T) {
 
 func TestTerminalKeepsAProgressLine(t *testing.T) {
 	t.Parallel()
-	text, err := runUntil(t, Options{Terminal: true}, 2, eraseLine, "changes committed, ")
+	text, err := runUntil(t, Options{Terminal: true}, 1, eraseLine+"  ")
 	if err != nil {
 		t.Fatal(err)
 	}
