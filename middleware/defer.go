@@ -66,7 +66,7 @@ func store(ctx context.Context, keep Keep, d *observer.Delivery, logger *slog.Lo
 	return insert(last, keep, d)
 }
 
-// insert keeps d. When the process stops and there is no room among the dead
+// Invariant 7: insert keeps d. When the process stops and there is no room among the dead
 // letters, what was tried is scheduled, for which there always is room: it is
 // tried once more after the restart, instead of its whole event.
 func insert(ctx context.Context, keep Keep, d *observer.Delivery) error {

@@ -139,7 +139,7 @@ func (r *Relay) load(ctx context.Context) (observer.Checkpoint, error) {
 	}
 }
 
-// drain waits for the lanes, first kindly, then by cancelling their work.
+// Invariant 7: drain waits for the lanes, first kindly, then by cancelling their work.
 func (r *Relay) drain(lanes *sync.WaitGroup, cancelWork context.CancelFunc) {
 	for _, l := range r.lanes {
 		l.close()

@@ -15,12 +15,19 @@ import (
 // their first pass, and for deliveries that are in the store.
 type actions struct {
 	observers []executor.Observer
-	stored    map[storedKey]executor.Action
+	stored    map[storedKey]storedAction
 }
 
 type storedKey struct {
 	observer string
 	action   int
+}
+
+// storedAction runs the deliveries of one action that are in the store.
+type storedAction struct {
+	executor.Action
+	// condition of its observer; nil when there is none.
+	condition executor.Condition
 }
 
 // globalAlert is the name in place of an observer's in the deliveries of the
@@ -38,7 +45,7 @@ func alertNameOf(o config.Observer) string {
 // buildActions makes every action of cfg with its chain. Alerts come first,
 // because chains refer to them.
 func (l *layers) buildActions(cfg *config.Config, deps config.Deps) (*actions, error) {
-	set := &actions{stored: map[storedKey]executor.Action{}}
+	set := &actions{stored: map[storedKey]storedAction{}}
 	if err := l.buildAlerts(cfg, deps, set); err != nil {
 		return nil, err
 	}
@@ -71,7 +78,7 @@ func (l *layers) buildObserver(o config.Observer, deps config.Deps, compiler *co
 			return built, fmt.Errorf("action %d (%s): %w", i, a.Type, err)
 		}
 		built.Actions = append(built.Actions, l.pass(o, a, act, inlineBudget, l.keep))
-		set.stored[storedKey{o.Name, i}] = l.pass(o, a, act, 0, nil)
+		set.stored[storedKey{o.Name, i}] = storedAction{l.pass(o, a, act, 0, nil), built.Condition}
 	}
 	return built, nil
 }
@@ -89,7 +96,7 @@ func (l *layers) buildAlerts(cfg *config.Config, deps config.Deps, set *actions)
 			Name: name, ActionType: a.Action.Type, MinInterval: a.MinInterval, Keep: l.keep, Logger: l.logger,
 		}
 		as := config.Observer{Name: name, OnFailure: string(middleware.ToDeadLetters)}
-		set.stored[storedKey{name, 0}] = l.pass(as, a.Action, act, 0, nil)
+		set.stored[storedKey{name, 0}] = storedAction{Action: l.pass(as, a.Action, act, 0, nil)}
 		return nil
 	}
 	if cfg.Alert != nil {
@@ -121,7 +128,7 @@ func keepIntervals(before, now map[string]*middleware.Alerts) map[string]*middle
 }
 
 // lookup finds the action of a stored delivery.
-func (s *actions) lookup(d *observer.Delivery) (executor.Action, bool) {
+func (s *actions) lookup(d *observer.Delivery) (storedAction, bool) {
 	a, ok := s.stored[storedKey{d.Observer, d.Action}]
 	return a, ok && a.Type == d.ActionType
 }

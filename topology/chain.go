@@ -23,11 +23,13 @@ type layers struct {
 	alerts   map[string]*middleware.Alerts
 	wake     func()
 	fallback time.Duration // timeout of an attempt of an action that names none
+	started  time.Time     // when this process began to handle events
 	logger   *slog.Logger
 }
 
 // chain composes what stands around an action, outermost first:
 //
+//   - known, because what an earlier process stored has left its line;
 //   - observe, because its line tells how the delivery ended, whichever layer decided it;
 //   - dead letter, because it takes what every layer inside has given up;
 //   - defer, because it takes what retry cannot wait for, and must not be buried;
@@ -38,7 +40,12 @@ type layers struct {
 // keep stores what is not finished; nil leaves that to the caller, as for
 // deliveries that are in the store already.
 func (l *layers) chain(o config.Observer, a config.Action, budget time.Duration, keep middleware.Keep) observer.Middleware[observer.Action] {
+	known := middleware.Known{Since: l.started, Logger: l.logger}
+	if keep != nil {
+		known.Find = l.store.Delivery
+	}
 	return observer.Chain(
+		known.Middleware(),
 		l.observe.Middleware(),
 		l.deadLetter(o, keep).Middleware(),
 		middleware.Defer(keep, l.logger),

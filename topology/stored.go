@@ -22,8 +22,27 @@ func (t *Topology) RunStored(ctx context.Context, d *observer.Delivery) error {
 			"the configuration has no action %d of type %s in observer %q any more; put it back or remove this delivery",
 			d.Action, d.ActionType, d.Observer))
 	}
+	if d.Reason == observer.ReasonCondition && action.condition != nil {
+		return t.runUnmatched(ctx, d, action)
+	}
 	_, err := action.Run.Execute(ctx, d)
 	return err
+}
+
+// runUnmatched runs a delivery whose condition could not be evaluated, if the
+// condition wants it now. One that it does not want is done.
+func (t *Topology) runUnmatched(ctx context.Context, d *observer.Delivery, action storedAction) error {
+	matched, err := action.condition.Match(ctx, d.Event)
+	switch {
+	case err != nil:
+		return t.buryStored(ctx, d, observer.ReasonCondition, err)
+	case matched:
+		_, err := action.Run.Execute(ctx, d)
+		return err
+	}
+	d.State, d.Reason, d.Error = observer.Done, "", ""
+	t.layers.observe.Ended(ctx, d, 0, nil)
+	return nil
 }
 
 // keepMalformed makes a dead letter of a log entry that is not an event.
@@ -52,11 +71,19 @@ func (t *Topology) runMalformed(ctx context.Context, d *observer.Delivery) error
 	case msg.Malformed != nil:
 		return t.buryStored(ctx, d, observer.ReasonMalformed, errors.New(msg.Malformed.Reason))
 	}
-	if err := t.Executor.Handle(ctx, msg.Event); err != nil {
+	if err := t.Executor.Handle(withoutWaiting(ctx), msg.Event); err != nil {
 		return err
 	}
 	d.State = observer.Done
 	return nil
+}
+
+// withoutWaiting has deliveries that would wait scheduled instead: somebody
+// waits for the answer, and room among the dead letters may depend on it.
+func withoutWaiting(ctx context.Context) context.Context {
+	now := make(chan struct{})
+	close(now)
+	return observer.WithDrain(ctx, now)
 }
 
 func (t *Topology) refetcher(source string) observer.Refetcher {

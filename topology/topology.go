@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
@@ -84,7 +85,8 @@ func (t *Topology) buildLayers(cfg *config.Config) {
 	t.layers = &layers{
 		store:   t.Store,
 		observe: middleware.Observer{Logger: t.logger, Counters: t.Counters},
-		wake:    t.Worker.Wake, fallback: cfg.Performance.ConcurrentTimeout, logger: t.logger,
+		wake:    t.Worker.Wake, fallback: cfg.Performance.ConcurrentTimeout,
+		started: time.Now(), logger: t.logger,
 	}
 }
 
