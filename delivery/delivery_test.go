@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,4 +255,175 @@ func TestScheduledRunIsUndecided(t *testing.T) {
 			t.Errorf("a %s delivery began as %q (%v), want %q", stored, began, err, want)
 		}
 	}
+}
+
+// flaky is a store whose outcomes cannot be written for a while.
+type flaky struct {
+	*memorystore.Store
+	until atomic.Pointer[time.Time]
+}
+
+func (f *flaky) away(d time.Duration) {
+	until := time.Now().Add(d)
+	f.until.Store(&until)
+}
+
+func (f *flaky) err() error {
+	if until := f.until.Load(); until != nil && time.Now().Before(*until) {
+		return errors.New("no space left on device")
+	}
+	return nil
+}
+
+func (f *flaky) CompleteDelivery(ctx context.Context, key, owner string) error {
+	return unless(f.err(), func() error { return f.Store.CompleteDelivery(ctx, key, owner) })
+}
+
+func (f *flaky) UpdateDelivery(ctx context.Context, d *observer.Delivery, owner string) error {
+	return unless(f.err(), func() error { return f.Store.UpdateDelivery(ctx, d, owner) })
+}
+
+func (f *flaky) ExtendLease(ctx context.Context, key, owner string, lease time.Duration) error {
+	return unless(f.err(), func() error { return f.Store.ExtendLease(ctx, key, owner, lease) })
+}
+
+func (f *flaky) ClaimDue(ctx context.Context, owner string, lease time.Duration, limit int) ([]*observer.Delivery, error) {
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	return f.Store.ClaimDue(ctx, owner, lease, limit)
+}
+
+func (f *flaky) ClaimDelivery(ctx context.Context, key, owner string, lease time.Duration) (*observer.Delivery, error) {
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	return f.Store.ClaimDelivery(ctx, key, owner, lease)
+}
+
+func unless(err error, then func() error) error {
+	if err != nil {
+		return err
+	}
+	return then()
+}
+
+// What is done stays done however long the store is away: a lease that ran out
+// meanwhile is no reason to do it again.
+func TestInvariant6OutcomeOutlivesAnOutageOfTheStore(t *testing.T) {
+	t.Parallel()
+	for _, outage := range []time.Duration{10 * time.Second, 5 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &flaky{Store: memorystore.New(memorystore.Config{})}
+			r := &ran{began: time.Now(), end: func(_ context.Context, d *observer.Delivery) error {
+				d.State = observer.Done
+				store.away(outage)
+				return nil
+			}}
+			put(t, store, "e", observer.Scheduled, time.Now())
+			_, stop := work(t, store, r)
+			<-time.After(time.Hour)
+			stop()
+			if d := cmp.Diff([]string{"e at 0s"}, r.all()); d != "" {
+				t.Errorf("outage of %s: %s", outage, d)
+			}
+			if left, err := store.Deliveries(t.Context(), observer.DeliveryFilter{}); err != nil || len(left) != 0 {
+				t.Errorf("outage of %s: left %v, %v", outage, left, err)
+			}
+		})
+	}
+}
+
+// A worker that is asked to stop during an outage does not wait for its end.
+func TestWorkerStopsDuringAnOutageOfTheStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &flaky{Store: memorystore.New(memorystore.Config{})}
+		r := &ran{began: time.Now(), end: func(_ context.Context, d *observer.Delivery) error {
+			d.State = observer.Done
+			store.away(24 * time.Hour)
+			return nil
+		}}
+		put(t, store, "e", observer.Scheduled, time.Now())
+		_, stop := work(t, store, r)
+		<-time.After(time.Hour)
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > 15*time.Second {
+			t.Errorf("it took %s, longer than its drain timeout and a moment", took)
+		}
+	})
+}
+
+// A redrive that could not run leaves the dead letter free for the next one.
+func TestRedriveThatCannotRunGivesTheClaimBack(t *testing.T) {
+	t.Parallel()
+	store := memorystore.New(memorystore.Config{})
+	key := put(t, store, "e", observer.Dead, time.Time{})
+	broken := func(context.Context, *observer.Delivery) error { return errors.New("the database is away") }
+	cfg := delivery.RedriveConfig{Store: store, Run: broken, Owner: "cli", Logger: quiet()}
+	for range 2 {
+		if _, err := delivery.Redrive(t.Context(), cfg, key); err == nil || errors.Is(err, observer.ErrBusy) {
+			t.Errorf("error %v, want that of the run", err)
+		}
+	}
+}
+
+// spoiled is a store that can never keep the outcome of one delivery.
+type spoiled struct{ *memorystore.Store }
+
+func (s spoiled) CompleteDelivery(ctx context.Context, key, owner string) error {
+	if key == observer.DeliveryKey("bad", "o", 0) {
+		return errors.New("row is too big")
+	}
+	return s.Store.CompleteDelivery(ctx, key, owner)
+}
+
+func TestOutcomeThatCannotBeStoredDoesNotEndTheOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := spoiled{memorystore.New(memorystore.Config{})}
+		r := &ran{began: time.Now()}
+		put(t, store, "bad", observer.Scheduled, time.Now())
+		put(t, store, "good", observer.Scheduled, time.Now().Add(time.Minute))
+		_, stop := work(t, store, r)
+		<-time.After(90 * time.Minute)
+		stop()
+		if !slices.ContainsFunc(r.all(), func(s string) bool { return strings.HasPrefix(s, "good at 1h") }) {
+			t.Errorf("ran %v", r.all())
+		}
+	})
+}
+
+// While the store is away a delivery can be run elsewhere, after its lease.
+func TestOutcomeOfWhatRanElsewhereMeanwhileIsNotStored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &flaky{Store: memorystore.New(memorystore.Config{})}
+		key := put(t, store, "e", observer.Dead, time.Time{})
+		run := func(_ context.Context, d *observer.Delivery) error {
+			<-time.After(time.Minute) // its lease cannot be extended
+			d.State = observer.Done
+			return nil
+		}
+		cfg := delivery.RedriveConfig{Store: store, Run: run, Owner: "cli", Logger: quiet()}
+		time.AfterFunc(time.Second, func() { store.away(50 * time.Second) })
+		time.AfterFunc(40*time.Second, func() {
+			d, err := store.Store.ClaimDelivery(t.Context(), key, "elsewhere", time.Second)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			d.Error = "refused elsewhere"
+			if err := store.Store.UpdateDelivery(t.Context(), d, "elsewhere"); err != nil {
+				t.Error(err)
+			}
+		})
+		if _, err := delivery.Redrive(t.Context(), cfg, key); !errors.Is(err, observer.ErrBusy) {
+			t.Errorf("error %v, want busy", err)
+		}
+		if d, err := store.Delivery(t.Context(), key); err != nil || d.Error != "refused elsewhere" || d.LeaseOwner != "" {
+			t.Errorf("left %+v, %v", d, err)
+		}
+	})
 }

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -35,7 +36,10 @@ func Redrive(ctx context.Context, cfg RedriveConfig, key string) (*observer.Deli
 	if err != nil {
 		return nil, err
 	}
-	p := process{store: cfg.Store, run: cfg.Run, owner: owner, lease: cfg.Lease, logger: cfg.Logger}
+	p := process{
+		store: cfg.Store, run: cfg.Run, owner: owner, lease: cfg.Lease, logger: cfg.Logger,
+		patience: cfg.Lease, unsettled: &atomic.Int64{},
+	}
 	if err := p.finish(ctx, d); err != nil {
 		return d, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -51,12 +52,21 @@ func (c WorkerConfig) withDefaults() WorkerConfig {
 	return c
 }
 
+// outagePatience is how long an outcome waits for the store, and claims wait for
+// the outcome: one that can never be stored must not end all others.
+const outagePatience = time.Hour
+
+// unsettledPause is the time between two looks whether outcomes are stored.
+const unsettledPause = 100 * time.Millisecond
+
 // Worker runs scheduled deliveries when they are due. Make one with
 // [NewWorker] and call Run once.
 type Worker struct {
 	cfg    WorkerConfig
 	places chan struct{}
 	wake   chan struct{}
+	// unsettled counts outcomes that wait for the store.
+	unsettled atomic.Int64
 }
 
 // NewWorker returns a worker.
@@ -81,6 +91,12 @@ func (w *Worker) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	failures := 0
 	for ctx.Err() == nil {
+		if w.unsettled.Load() > 0 {
+			// Invariant 6: the lease of what is done may be over, and claiming
+			// it now would do it again.
+			backoff.Wait(ctx, nil, unsettledPause)
+			continue
+		}
 		n, err := w.claim(ctx, work, &running)
 		switch {
 		case ctx.Err() != nil:
@@ -137,7 +153,10 @@ func (w *Worker) takePlaces(ctx context.Context) int {
 }
 
 func (w *Worker) run(ctx context.Context, owner string, d *observer.Delivery) {
-	p := process{store: w.cfg.Store, run: w.cfg.Run, owner: owner, lease: w.cfg.Lease, logger: w.cfg.Logger}
+	p := process{
+		store: w.cfg.Store, run: w.cfg.Run, owner: owner, lease: w.cfg.Lease, logger: w.cfg.Logger,
+		patience: outagePatience, unsettled: &w.unsettled,
+	}
 	if err := p.finish(ctx, d); err != nil {
 		w.cfg.Logger.Error("scheduled delivery could not be finished; it runs again when its lease ends",
 			"delivery", d.Key, "error", err)
