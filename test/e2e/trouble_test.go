@@ -181,7 +181,7 @@ func TestReceiverDown(t *testing.T) {
 		shop.put(item + 1)
 	}
 	s.start()
-	eventually(t, "the first attempts failed", func() bool { return len(s.stored(observer.Scheduled)) > 0 })
+	eventually(t, "all are put off", func() bool { return len(s.stored(observer.Scheduled)) == 10 })
 	s.stop()
 	bodies := map[string]string{}
 	for _, d := range s.stored("") {
