@@ -61,8 +61,8 @@ func (p *Postgres) KillBackend(t testing.TB, pid int) {
 func (p *Postgres) Log() string { return p.cluster.log(0) }
 
 // Standby copies a private server that runs, and starts the copy as its physical
-// hot standby. It has the settings of the primary, and those of opts on top. The
-// primary must be up when the test ends, or be gone for good.
+// hot standby. It has the settings of the primary, and those of opts on top;
+// whether it is durable, opts alone say.
 //
 // A standby applies, when it is promoted, everything it has received, also what
 // recovery_min_apply_delay or a paused replay held back until then. One that
