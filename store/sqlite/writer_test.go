@@ -136,11 +136,11 @@ func TestConcurrentChangesShareCommits(t *testing.T) {
 				}
 			})
 		}
-		synctest.Wait() // one change is being made, the others wait
+		synctest.Wait() // a first change is being made, with those that came before it began; the others wait
 		close(release)
 		wg.Wait()
-		if n := len(slices.Compact(transactions)); len(transactions) != 20 || n != 2 {
-			t.Errorf("got %d changes in %d transactions, want 20 in 2", len(transactions), n)
+		if n := len(slices.Compact(transactions)); len(transactions) != 20 || n > 2 {
+			t.Errorf("got %d changes in %d transactions, want 20 in 2 at most", len(transactions), n)
 		}
 		all, err := s.Checkpoints(t.Context())
 		if err != nil || len(all) != 20 {
