@@ -30,8 +30,8 @@ build: ## Build bin/fraiseql-observer, static, for this machine
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/$(BINARY)$$($(GO) env GOEXE) $(MAIN)
 
 .PHONY: demo
-demo: ## Run the demo; nothing to configure or install (DEMO_FLAGS='--duration 10s')
-	$(GO) run $(MAIN) demo $(DEMO_FLAGS)
+demo: build ## Run the demo; nothing to configure or install (DEMO_FLAGS='--duration 10s')
+	@bin/$(BINARY)$$($(GO) env GOEXE) demo $(DEMO_FLAGS)
 
 # The race detector needs cgo, that is a C compiler that works. Building
 # runtime/cgo with it is the question itself, whatever the platform.

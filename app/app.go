@@ -109,6 +109,7 @@ func (a *App) check(ctx context.Context) error {
 			return fmt.Errorf("database %s: %w", db.Config.Name, err)
 		}
 		a.warnOfDrift(ctx, db)
+		a.warnOfJournal(ctx, db)
 	}
 	return nil
 }
@@ -125,6 +126,15 @@ func (a *App) warnOfDrift(ctx context.Context, db topology.Database) {
 		for _, drift := range c.Drift {
 			a.logger.Warn("captured table changed; run capture add for it again", "source", db.Config.Name, "table", c.Table, "drift", drift)
 		}
+	}
+}
+
+// warnOfJournal says when reading the log can fail a write of the application.
+func (a *App) warnOfJournal(ctx context.Context, db topology.Database) {
+	mode, err := sqlite.JournalMode(ctx, db.Config.FilePath())
+	if err == nil && mode != "wal" {
+		a.logger.Warn("this database is not in WAL mode: readers and writers lock each other out for moments; "+
+			"run PRAGMA journal_mode=WAL once, or set a busy timeout in the application", "source", db.Config.Name, "journal_mode", mode)
 	}
 }
 

@@ -61,7 +61,7 @@ func checkFile(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s (check the path; relative paths start at the working directory)", ErrNoDatabase, path)
+		return fmt.Errorf("%w: %s (check the path)", ErrNoDatabase, path)
 	case err != nil:
 		return fmt.Errorf("open database: %w", err)
 	case info.IsDir():
