@@ -62,7 +62,13 @@ func TestInvariant7FullStoreAtTheEndSchedulesWhatFailed(t *testing.T) {
 func TestFullStoreAtTheEndLeavesWhatWasNotTried(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		dead := middleware.DeadLetter{Keep: (&kept{failures: 1 << 30}).keep, Logger: quiet()}
+		store := memorystore.New(memorystore.Config{MaxDead: 1})
+		other := newDelivery()
+		other.Key, other.State = "other", observer.Dead
+		if err := store.InsertDelivery(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		dead := middleware.DeadLetter{Keep: store.InsertDelivery, Logger: quiet()}
 		err := dead.Bury(draining(t, time.Minute, time.Minute), newDelivery(), errors.New("no such field"))
 		if !errors.Is(err, observer.ErrFull) {
 			t.Errorf("error %v, want the store's", err)

@@ -160,6 +160,7 @@ func TestInvariant1CheckpointStaysBehindWhatIsNotHandled(t *testing.T) {
 			t.Errorf("the checkpoint resumes at %v (%v), want the slow event", next.Event, err)
 		}
 		close(release)
+		synctest.Wait() // for what shares the lane of the slow one
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -263,8 +264,8 @@ func TestInFlightIsBounded(t *testing.T) {
 		cfg.InFlight, cfg.Lanes, cfg.DrainTimeout = 10, 200, time.Second
 		stop := start(t, cfg)
 		<-time.After(time.Minute)
-		if got := len(h.all()); got > 9 {
-			t.Errorf("%d events were handled beyond the oldest unhandled one, want 9 at most", got)
+		if got := len(h.all()); got < 4 || got > 9 { // a few may share its lane
+			t.Errorf("%d events were handled beyond the oldest unhandled one, want 9 at most and most of them", got)
 		}
 		if err := stop(); err != nil {
 			t.Fatal(err)
