@@ -48,8 +48,8 @@ func installed(ctx context.Context) string {
 	slices.SortFunc(versions, func(a, b string) int { return majorVersion(b) - majorVersion(a) })
 	candidates = append(candidates, versions...)
 	if postgres, err := exec.LookPath("postgres"); err == nil {
-		if real, err := filepath.EvalSymlinks(postgres); err == nil {
-			candidates = append(candidates, filepath.Dir(real))
+		if target, err := filepath.EvalSymlinks(postgres); err == nil {
+			candidates = append(candidates, filepath.Dir(target))
 		}
 	}
 	if i := slices.IndexFunc(candidates, hasServer); i >= 0 {

@@ -74,6 +74,7 @@ func PrivatePostgres(t testing.TB, opts Options) *Postgres {
 
 // owned hands a running cluster to a test, and takes it away when the test ends.
 func owned(t testing.TB, c *cluster) *Postgres {
+	t.Helper()
 	p := &Postgres{url: c.url(), cluster: c}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -126,6 +127,7 @@ func (p *Postgres) Database(t testing.TB) string {
 }
 
 func (p *Postgres) dropAfter(t testing.TB, name, target string) {
+	t.Helper()
 	from := p.cluster.logSize()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)

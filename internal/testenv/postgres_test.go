@@ -30,7 +30,7 @@ func TestDatabasesAreApart(t *testing.T) {
 	}
 }
 
-func TestDatabaseIsGoneAfterItsTest(t *testing.T) {
+func TestDatabaseIsGoneAfterItsTest(t *testing.T) { //nolint:tparallel // what follows looks at what the subtest left
 	t.Parallel()
 	server := testenv.SharedPostgres(t)
 	var name string
@@ -113,8 +113,8 @@ func TestSharedServerCannotBeStopped(t *testing.T) {
 	server := testenv.SharedPostgres(t)
 	for name, method := range map[string]func(testing.TB){
 		"Start": server.Start, "Stop": server.Stop, "Kill": server.Kill, "Promote": server.Promote, "Detach": server.Detach,
-		"KillBackend": func(tb testing.TB) { server.KillBackend(tb, 0) },
-		"Standby":     func(tb testing.TB) { server.Standby(tb, testenv.Options{}) },
+		"KillBackend": func(tb testing.TB) { tb.Helper(); server.KillBackend(tb, 0) },
+		"Standby":     func(tb testing.TB) { tb.Helper(); server.Standby(tb, testenv.Options{}) },
 	} {
 		tb := &recorder{TB: t}
 		tb.run(method)

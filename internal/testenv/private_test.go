@@ -66,7 +66,7 @@ func TestKillReachesBusyProcesses(t *testing.T) {
 	}
 }
 
-func TestRemovedServerLeavesNoMemory(t *testing.T) {
+func TestRemovedServerLeavesNoMemory(t *testing.T) { //nolint:tparallel // what follows looks at what the subtest left
 	t.Parallel()
 	const table = "/proc/sysvipc/shm"
 	if _, err := os.Stat(table); err != nil {
