@@ -84,10 +84,11 @@ func (x *Executor) Replace(observers []Observer) { x.index.Store(newIndex(observ
 // That happens only while the process stops: the chains wait for their store,
 // because handling the event again would run its finished actions again.
 func (x *Executor) Handle(ctx context.Context, e *observer.Event) error {
-	outcomes := x.Execute(ctx, e)
-	errs := make([]error, 0, len(outcomes))
-	for i := range outcomes {
-		errs = append(errs, outcomes[i].Err)
+	var errs []error
+	for _, o := range x.Execute(ctx, e) {
+		if o.Err != nil {
+			errs = append(errs, o.Err)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -96,6 +97,9 @@ func (x *Executor) Handle(ctx context.Context, e *observer.Event) error {
 // time, and returns their outcomes in the order the configuration declares them.
 func (x *Executor) Execute(ctx context.Context, e *observer.Event) []Outcome {
 	jobs := x.match(ctx, e)
+	if len(jobs) == 0 {
+		return nil // as for most events
+	}
 	outcomes := make([]Outcome, len(jobs))
 	if len(jobs) == 1 {
 		outcomes[0] = jobs[0].run(ctx)
