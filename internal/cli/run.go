@@ -77,9 +77,10 @@ func (c *cli) run(ctx context.Context, cfg *config.Config, logger *slog.Logger) 
 	return daemon.Run(ctx)
 }
 
-// unlessStopped is err, unless it only says that a signal ended the start.
+// unlessStopped is err, unless a signal ended the start: a statement that was cut
+// off may fail with any error.
 func unlessStopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if ctx.Err() != nil {
 		return nil
 	}
 	return err
