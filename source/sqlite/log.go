@@ -67,9 +67,9 @@ func inspectLog(ctx context.Context, q queryer) (*changeLog, error) {
 }
 
 func (l *changeLog) inspectRest(ctx context.Context, q queryer) error {
-	err := q.QueryRowContext(ctx, "SELECT value FROM tb_entity_change_log_meta WHERE name = 'epoch'").Scan(&l.epoch)
-	if err != nil {
-		return fmt.Errorf("%w: its epoch cannot be read (\"capture add\" creates it): %w", ErrNoLog, err)
+	var err error
+	if l.epoch, err = epochOf(ctx, q); err != nil {
+		return err
 	}
 	err = q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) AS i
 		WHERE i."unique" AND NOT i.partial AND (SELECT group_concat(name) FROM pragma_index_info(i.name)) = 'id')`, logTable).Scan(&l.uniqueID)
@@ -77,6 +77,23 @@ func (l *changeLog) inspectRest(ctx context.Context, q queryer) error {
 		return fmt.Errorf("inspect change log: %w", err)
 	}
 	return nil
+}
+
+// epochOf reads the epoch. Only its absence means that there is no log: an error
+// of reading says nothing about what is there.
+func epochOf(ctx context.Context, q queryer) (epoch string, err error) {
+	var tables int
+	err = q.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'tb_entity_change_log_meta'").Scan(&tables)
+	if err == nil && tables > 0 {
+		err = q.QueryRowContext(ctx, "SELECT value FROM tb_entity_change_log_meta WHERE name = 'epoch'").Scan(&epoch)
+	}
+	switch {
+	case errors.Is(err, sql.ErrNoRows), err == nil && tables == 0:
+		return "", fmt.Errorf("%w: its epoch is missing (\"capture add\" creates it)", ErrNoLog)
+	case err != nil:
+		return "", fmt.Errorf("read the epoch of the change log: %w", err)
+	}
+	return epoch, nil
 }
 
 // eventColumns is the select list of what an event is made of. The unary plus
