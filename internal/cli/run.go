@@ -80,10 +80,10 @@ func (c *cli) run(ctx context.Context, cfg *config.Config, logger *slog.Logger) 
 // unlessStopped is err, unless a signal ended the start: a statement that was cut
 // off may fail with any error.
 func unlessStopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // reach looks at every database before anything is made, so that a wrong path
