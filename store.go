@@ -39,6 +39,9 @@ type DeliveryStore interface {
 	Delivery(ctx context.Context, key string) (*Delivery, error)
 	// Deliveries lists what matches, oldest first.
 	Deliveries(ctx context.Context, f DeliveryFilter) ([]*Delivery, error)
+	// DeliveryKeys calls each with the key of every stored delivery, in no
+	// particular order. each must not call the store.
+	DeliveryKeys(ctx context.Context, each func(key string)) error
 	// DeliveryStats counts what is stored.
 	DeliveryStats(ctx context.Context) (DeliveryStats, error)
 	// ClaimDelivery leases one delivery, whatever its state, to owner, which

@@ -3,8 +3,10 @@ package middleware
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/maphash"
 	"log/slog"
-	"time"
+	"slices"
 
 	"github.com/fraiseql/observer"
 )
@@ -14,11 +16,11 @@ import (
 // over again after the restart: run once more, the delivery could run beside
 // the stored one, or leave a dead letter of something that arrived.
 type Known struct {
-	// Find gives the stored delivery, or [observer.ErrNotFound]. Nil knows none.
+	// Stored is what earlier processes left. Nil knows nothing.
+	Stored *Stored
+	// Find gives the stored delivery, or [observer.ErrNotFound]. It is only
+	// asked for what Stored may contain.
 	Find func(ctx context.Context, key string) (*observer.Delivery, error)
-	// Since is when this process started. What was recorded later cannot have
-	// been handled by an earlier one, so the store is not asked.
-	Since time.Time
 	// Logger is required.
 	Logger *slog.Logger
 }
@@ -27,7 +29,7 @@ type Known struct {
 // count when it was stored.
 func (k Known) Middleware() observer.Middleware[observer.Action] {
 	return func(next observer.Action) observer.Action {
-		if k.Find == nil {
+		if k.Stored == nil {
 			return next
 		}
 		return observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
@@ -43,7 +45,7 @@ func (k Known) Middleware() observer.Middleware[observer.Action] {
 // that cannot be read is no reason to wait: at worst something is repeated under
 // its key.
 func (k Known) has(ctx context.Context, d *observer.Delivery) bool {
-	if !d.Event.Timestamp.Before(k.Since) {
+	if !k.Stored.mayContain(d.Key) {
 		return false
 	}
 	stored, err := k.Find(ctx, d.Key)
@@ -55,4 +57,33 @@ func (k Known) has(ctx context.Context, d *observer.Delivery) bool {
 		k.Logger.Warn("cannot look for an earlier outcome of this delivery; running it", "delivery", d.Key, "error", err)
 	}
 	return false
+}
+
+// Stored remembers which deliveries a store held at one moment, in eight bytes
+// each. Asking the store for every delivery of a backlog instead took 30% of
+// its processor time.
+type Stored struct {
+	seed   maphash.Seed
+	hashes []uint64 // sorted
+}
+
+// ReadStored takes the keys of what store holds now. It is called before the
+// first event is handled; what this process stores later it does not hand over
+// again.
+func ReadStored(ctx context.Context, store observer.DeliveryStore) (*Stored, error) {
+	s := &Stored{seed: maphash.MakeSeed()}
+	err := store.DeliveryKeys(ctx, func(key string) {
+		s.hashes = append(s.hashes, maphash.String(s.seed, key))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for unfinished deliveries: %w", err)
+	}
+	slices.Sort(s.hashes)
+	return s, nil
+}
+
+// mayContain is true for every stored key, and hardly ever for another.
+func (s *Stored) mayContain(key string) bool {
+	_, found := slices.BinarySearch(s.hashes, maphash.String(s.seed, key))
+	return found
 }

@@ -3,47 +3,50 @@ package middleware_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/store/memory"
 )
 
 func TestKnown(t *testing.T) {
 	t.Parallel()
-	start := time.Now()
 	type outcome struct {
 		Asked, Ran int
 		State      observer.State
 	}
 	tests := map[string]struct {
-		recorded time.Time
-		found    observer.State
-		err      error
-		want     outcome
+		before observer.State // what the store held at the start
+		err    error          // what it answers when asked
+		want   outcome
 	}{
-		"scheduled before":         {start.Add(-time.Second), observer.Scheduled, nil, outcome{1, 0, observer.Scheduled}},
-		"dead before":              {start.Add(-time.Second), observer.Dead, nil, outcome{1, 0, observer.Dead}},
-		"not there":                {start.Add(-time.Second), "", observer.ErrNotFound, outcome{1, 1, ""}},
-		"store away":               {start.Add(-time.Second), "", errors.New("disk I/O error"), outcome{1, 1, ""}},
-		"recorded since the start": {start, observer.Dead, nil, outcome{0, 1, ""}},
+		"scheduled before": {observer.Scheduled, nil, outcome{1, 0, observer.Scheduled}},
+		"dead before":      {observer.Dead, nil, outcome{1, 0, observer.Dead}},
+		"gone since":       {observer.Dead, observer.ErrNotFound, outcome{1, 1, ""}},
+		"store away":       {observer.Dead, errors.New("disk I/O error"), outcome{1, 1, ""}},
+		"never there":      {"", nil, outcome{0, 1, ""}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			store := holding(t, tt.before, "e1/notify/0", "e2/notify/0", "e0/notify/0")
+			stored, err := middleware.ReadStored(t.Context(), store)
+			if err != nil {
+				t.Fatal(err)
+			}
 			var got outcome
-			known := middleware.Known{Since: start, Logger: quiet(), Find: func(_ context.Context, key string) (*observer.Delivery, error) {
+			known := middleware.Known{Stored: stored, Logger: quiet(), Find: func(ctx context.Context, key string) (*observer.Delivery, error) {
 				got.Asked++
-				if key != "e1/notify/0" {
-					t.Errorf("asked for %s", key)
+				if tt.err != nil {
+					return nil, tt.err
 				}
-				return &observer.Delivery{State: tt.found}, tt.err
+				return store.Delivery(ctx, key)
 			}}
 			d, act := newDelivery(), &script{answers: []error{nil}}
-			d.Event.Timestamp = tt.recorded
 			if _, err := known.Middleware()(act).Execute(t.Context(), d); err != nil {
 				t.Fatal(err)
 			}
@@ -53,4 +56,58 @@ func TestKnown(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestReadStoredFails(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := middleware.ReadStored(ctx, memory.New(memory.Config{})); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the error of the store", err)
+	}
+}
+
+// BenchmarkKnown is what a delivery pays that is not among a million stored
+// ones.
+func BenchmarkKnown(b *testing.B) {
+	store := memory.New(memory.Config{MaxDead: 2_000_000})
+	for i := range 1_000_000 {
+		d := newDelivery()
+		d.Key, d.State = fmt.Sprintf("e%d/notify/0", i+10), observer.Dead
+		if err := store.InsertDelivery(b.Context(), d); err != nil {
+			b.Fatal(err)
+		}
+	}
+	stored, err := middleware.ReadStored(b.Context(), store)
+	if err != nil {
+		b.Fatal(err)
+	}
+	known := middleware.Known{Stored: stored, Find: store.Delivery, Logger: quiet()}
+	act := known.Middleware()(observer.ActionFunc(func(context.Context, *observer.Delivery) (observer.Result, error) {
+		return observer.Result{}, nil
+	}))
+	d := newDelivery()
+	for b.Loop() {
+		if _, err := act.Execute(b.Context(), d); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// holding makes a store with deliveries of these keys in state; none when state
+// is empty.
+func holding(t *testing.T, state observer.State, keys ...string) *memory.Store {
+	t.Helper()
+	store := memory.New(memory.Config{})
+	for _, key := range keys {
+		if state == "" {
+			break
+		}
+		d := newDelivery()
+		d.Key, d.State = key, state
+		if err := store.InsertDelivery(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return store
 }

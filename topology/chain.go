@@ -22,8 +22,8 @@ type layers struct {
 	observe  middleware.Observer
 	alerts   map[string]*middleware.Alerts
 	wake     func()
-	fallback time.Duration // timeout of an attempt of an action that names none
-	started  time.Time     // when this process began to handle events
+	fallback time.Duration      // timeout of an attempt of an action that names none
+	stored   *middleware.Stored // what earlier processes left
 	logger   *slog.Logger
 }
 
@@ -40,9 +40,9 @@ type layers struct {
 // keep stores what is not finished; nil leaves that to the caller, as for
 // deliveries that are in the store already.
 func (l *layers) chain(o config.Observer, a config.Action, budget time.Duration, keep middleware.Keep) observer.Middleware[observer.Action] {
-	known := middleware.Known{Since: l.started, Logger: l.logger}
+	known := middleware.Known{Find: l.store.Delivery, Logger: l.logger}
 	if keep != nil {
-		known.Find = l.store.Delivery
+		known.Stored = l.stored
 	}
 	return observer.Chain(
 		known.Middleware(),

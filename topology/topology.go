@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
-	"time"
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
@@ -66,7 +65,9 @@ func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topol
 		Store: store, Counters: &middleware.Counters{}, Owner: owner(), logger: logger,
 		network: outbound.New(outbound.Config{Allow: cfg.Network.Allow}),
 	}
-	t.buildLayers(cfg)
+	if err := t.buildLayers(ctx, cfg); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
 	set, err := t.layers.buildActions(cfg, t.deps(cfg))
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
@@ -77,7 +78,11 @@ func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topol
 	return t, nil
 }
 
-func (t *Topology) buildLayers(cfg *config.Config) {
+func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
+	stored, err := middleware.ReadStored(ctx, t.Store)
+	if err != nil {
+		return err
+	}
 	t.Worker = delivery.NewWorker(delivery.WorkerConfig{
 		Store: t.Store, Run: t.RunStored, Owner: t.Owner,
 		DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
@@ -86,8 +91,9 @@ func (t *Topology) buildLayers(cfg *config.Config) {
 		store:   t.Store,
 		observe: middleware.Observer{Logger: t.logger, Counters: t.Counters},
 		wake:    t.Worker.Wake, fallback: cfg.Performance.ConcurrentTimeout,
-		started: time.Now(), logger: t.logger,
+		stored: stored, logger: t.logger,
 	}
+	return nil
 }
 
 func (t *Topology) buildRelays(cfg *config.Config) {

@@ -68,6 +68,19 @@ func (s *Store) Deliveries(ctx context.Context, f observer.DeliveryFilter) ([]*o
 	return list, nil
 }
 
+// DeliveryKeys implements [observer.DeliveryStore].
+func (s *Store) DeliveryKeys(ctx context.Context, each func(key string)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range s.deliveries {
+		each(key)
+	}
+	return nil
+}
+
 // DeliveryStats implements [observer.DeliveryStore].
 func (s *Store) DeliveryStats(ctx context.Context) (observer.DeliveryStats, error) {
 	stats := observer.DeliveryStats{

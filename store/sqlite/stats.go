@@ -26,6 +26,30 @@ func (s *Store) DeliveryStats(ctx context.Context) (observer.DeliveryStats, erro
 	return stats, nil
 }
 
+// DeliveryKeys implements [observer.DeliveryStore].
+func (s *Store) DeliveryKeys(ctx context.Context, each func(key string)) error {
+	if err := s.keys(ctx, each); err != nil {
+		return fmt.Errorf("read the keys of deliveries: %w", s.explain(err))
+	}
+	return nil
+}
+
+func (s *Store) keys(ctx context.Context, each func(key string)) error {
+	rows, err := s.read.QueryContext(ctx, "SELECT key FROM tb_delivery")
+	if err != nil {
+		return err
+	}
+	defer rows.Close() //nolint:errcheck // Err below reports what matters
+	for rows.Next() {
+		var key string
+		if err := rows.Scan(&key); err != nil {
+			return err
+		}
+		each(key)
+	}
+	return rows.Err()
+}
+
 func (s *Store) stats(ctx context.Context) (observer.DeliveryStats, error) {
 	stats := observer.DeliveryStats{
 		DeadByObserver: map[string]int{}, DeadByReason: map[observer.Reason]int{}, DeadByError: map[string]int{},

@@ -153,6 +153,7 @@ func testContextEnded(t *testing.T, h *harness) {
 		"insert":   func() error { return s.InsertDelivery(ctx, dead(3)) },
 		"read":     func() error { _, err := s.Delivery(ctx, held.Key); return err },
 		"list":     func() error { _, err := s.Deliveries(ctx, observer.DeliveryFilter{}); return err },
+		"keys":     func() error { return s.DeliveryKeys(ctx, func(string) {}) },
 		"stats":    func() error { _, err := s.DeliveryStats(ctx); return err },
 		"claim":    func() error { _, err := s.ClaimDelivery(ctx, delivery(2).Key, "a", lease); return err },
 		"due":      func() error { _, err := s.ClaimDue(ctx, "a", lease, 1); return err },

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ func listTests() map[string]func(*testing.T, *harness) {
 		"list/oldest first":                  testListOrder,
 		"list/filters":                       testListFilters,
 		"list/order is not moved by updates": testListStable,
+		"keys/of every delivery":             testKeys,
 		"stats/of an empty store":            testStatsEmpty,
 		"stats/counts":                       testStats,
 		"stats/error texts are bounded":      testStatsManyErrors,
@@ -29,6 +31,24 @@ func testListOrder(t *testing.T, h *harness) {
 	}
 	insert(t, s, dead(8), dead(2)) // at the same time: by key
 	wantDiff(t, "order", keysOf(dead(5), dead(3), dead(9), dead(1), dead(2), dead(8)), list(t, s, observer.DeliveryFilter{}))
+}
+
+func testKeys(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	keys := func() []string {
+		var got []string
+		if err := s.DeliveryKeys(t.Context(), func(key string) { got = append(got, key) }); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(got)
+		return got
+	}
+	wantDiff(t, "keys of an empty store", nil, keys())
+	insert(t, s, dead(5), scheduled(3, h.clock.Now()), dead(1))
+	if err := s.RemoveDelivery(t.Context(), dead(5).Key); err != nil {
+		t.Fatal(err)
+	}
+	wantDiff(t, "keys", keysOf(dead(1), scheduled(3, h.clock.Now())), keys())
 }
 
 // listed stores 0 to 9, a minute apart; odd ones are dead, multiples of 3 are
