@@ -43,7 +43,7 @@ func testKeys(t *testing.T, h *harness) {
 		slices.Sort(got)
 		return got
 	}
-	wantDiff(t, "keys of an empty store", nil, keys())
+	wantDiff(t, "keys of an empty store", []string(nil), keys())
 	insert(t, s, dead(5), scheduled(3, h.clock.Now()), dead(1))
 	if err := s.RemoveDelivery(t.Context(), dead(5).Key); err != nil {
 		t.Fatal(err)
