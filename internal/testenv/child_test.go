@@ -128,6 +128,7 @@ func TestChildThatFails(t *testing.T) {
 	other := testenv.Connect(t, testenv.Database(t))
 	_, _ = other.Exec(t.Context(), "SELECT * FROM in_another_database")
 	t.Run("inner", func(t *testing.T) {
+		t.Parallel()
 		mine := testenv.Connect(t, testenv.Database(t))
 		_, _ = mine.Exec(t.Context(), "SELECT * FROM in_the_database_of_the_test")
 		private := testenv.Connect(t, testenv.PrivatePostgres(t, testenv.Options{}).URL())
