@@ -20,8 +20,8 @@ type Condition struct {
 	program *celenv.Program
 }
 
-// Compiler compiles conditions in one environment, which is cheaper than
-// [Compile] for many. It is safe for concurrent use.
+// Compiler compiles conditions in one environment, because building one takes
+// longer than a condition. It is safe for concurrent use.
 type Compiler struct{ env *celenv.Env }
 
 // NewCompiler builds the environment.
@@ -45,15 +45,6 @@ func (c *Compiler) Compile(src string) (*Condition, error) {
 		return nil, fmt.Errorf("the condition gives %s, not true or false", program.TypeName())
 	}
 	return &Condition{source: src, program: program}, nil
-}
-
-// Compile is [Compiler.Compile] in an environment of its own.
-func Compile(src string) (*Condition, error) {
-	c, err := NewCompiler()
-	if err != nil {
-		return nil, err
-	}
-	return c.Compile(src)
 }
 
 // Match reports whether e satisfies the condition. A condition that cannot be

@@ -50,9 +50,18 @@ func custom() *observer.Event {
 	return &observer.Event{ID: "3", Operation: observer.Custom, EntityType: "Order"}
 }
 
+// compileAlone compiles src in an environment of its own.
+func compileAlone(src string) (*condition.Condition, error) {
+	compiler, err := condition.NewCompiler()
+	if err != nil {
+		return nil, err
+	}
+	return compiler.Compile(src)
+}
+
 func compile(t *testing.T, src string) *condition.Condition {
 	t.Helper()
-	c, err := condition.Compile(src)
+	c, err := compileAlone(src)
 	if err != nil {
 		t.Fatalf("compile %s: %v", src, err)
 	}
@@ -214,7 +223,7 @@ func TestLoadErrorsSayWhatAndWhere(t *testing.T) {
 		`event{}`:              ``,
 		"data.status == '\x00": `syntax error`,
 	} {
-		c, err := condition.Compile(src)
+		c, err := compileAlone(src)
 		if err == nil {
 			t.Errorf("%q compiled: %v", src, c)
 			continue

@@ -4,8 +4,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-
-	"github.com/fraiseql/observer/condition"
 )
 
 // TestDocumentedRules holds docs/conditions.md to its word where no other test
@@ -29,7 +27,7 @@ func TestDocumentedRules(t *testing.T) {
 		`json.encode(data) == ''`:         `unknown name`,
 		`'%d'.format([1]) == '1'`:         `unknown name "format"`,
 	} {
-		if _, err := condition.Compile(src); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := compileAlone(src); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v does not say %q", src, err, want)
 		}
 	}

@@ -1,6 +1,21 @@
 package sqlite
 
-import "github.com/fraiseql/observer"
+import (
+	"context"
+	"errors"
+
+	"github.com/fraiseql/observer"
+)
+
+// Migrate makes the change log in the database file at path, without a capture.
+func Migrate(ctx context.Context, path string) (err error) {
+	db, err := open(ctx, path, writing)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return migrate(ctx, db)
+}
 
 // Unwatch takes a stream's wake-ups away, as where a file cannot be watched.
 func Unwatch(s observer.Stream) {

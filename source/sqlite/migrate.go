@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 
@@ -19,18 +18,9 @@ const (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migrate creates the change log in the database file at path, or brings it up
-// to date. It only ever adds, leaves rows alone, and may be called any number
-// of times, by several processes at once. The file must exist.
-func Migrate(ctx context.Context, path string) (err error) {
-	db, err := open(ctx, path, writing)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	return migrate(ctx, db)
-}
-
+// migrate creates the change log, or brings it up to date. It only ever adds,
+// leaves rows alone, and may be called any number of times, by several processes
+// at once.
 func migrate(ctx context.Context, db *sql.DB) error {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
