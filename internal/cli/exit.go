@@ -52,7 +52,7 @@ func codeOf(err error) int {
 		return coded.code
 	case errors.As(err, &mistakes), errors.As(err, &file):
 		return exitConfig
-	case errors.Is(err, sqlitesource.ErrNoDatabase), errors.Is(err, sqlitesource.ErrNoLog):
+	case errors.Is(err, sqlitesource.ErrNoDatabase), errors.Is(err, sqlitesource.ErrCannotOpen), errors.Is(err, sqlitesource.ErrNoLog):
 		return exitConnection
 	case errors.Is(err, observer.ErrNotFound):
 		return exitNotFound

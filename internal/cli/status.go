@@ -44,9 +44,6 @@ type databaseStatus struct {
 	Backlog          *backlogStatus    `json:"backlog"`
 	Captures         []captureView     `json:"captures,omitempty"`
 	Problem          string            `json:"problem,omitempty"`
-
-	// failed: the problem is one, and not the beginning of a project.
-	failed bool
 }
 
 type checkpointStatus struct {
@@ -123,7 +120,7 @@ func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *stat
 			return nil, connectionError(err)
 		}
 		if err := d.readLog(ctx, s.Now, detailed); err != nil {
-			d.Problem, d.failed = explain(err, d.Path).Error(), !errors.Is(err, sqlitesource.ErrNoLog)
+			d.Problem = explain(err, d.Path).Error()
 		}
 	}
 	return s, nil
@@ -200,7 +197,7 @@ func (d *databaseStatus) readLog(ctx context.Context, now time.Time, detailed bo
 // failure tells scripts that a log could not be read. It has been printed.
 func (s *status) failure() error {
 	for _, d := range s.Databases {
-		if d.failed {
+		if d.Problem != "" {
 			return &codedError{code: exitConnection}
 		}
 	}

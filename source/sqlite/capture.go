@@ -42,7 +42,9 @@ type spec struct {
 // creates the change log where it is missing. It replaces the triggers of an
 // earlier call, so calling it again takes up new columns. It returns the
 // capture with the table's own spelling and the key it uses. The file must
-// exist. Triggers are only left behind when they compile against the table.
+// exist; a table or column that does not gives an error that matches
+// [observer.ErrNotFound]. Triggers are only left behind when they compile
+// against the table.
 func AddCapture(ctx context.Context, path string, c Capture) (_ Capture, err error) {
 	if c.Entity == "" {
 		return c, errors.New("add capture: the entity type is missing")

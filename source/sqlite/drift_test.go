@@ -137,21 +137,25 @@ func TestAddCaptureRefuses(t *testing.T) {
 		name    string
 		capture sqlite.Capture
 		want    string
+		missing bool
 	}{
-		{"misspelled table", sqlite.Capture{Table: "oders", Entity: "E"}, `there is no table "oders" (the nearest names are orders, `},
-		{"misspelled column", sqlite.Capture{Table: "orders", Entity: "E", Columns: []string{"totl"}}, `no column "totl" (the nearest names are total, `},
-		{"misspelled key", sqlite.Capture{Table: "orders", Entity: "E", Key: []string{"idd"}}, `no column "idd"`},
-		{"misspelled tenant", sqlite.Capture{Table: "orders", Entity: "E", Tenant: "x"}, `no column "x"`},
-		{"view", sqlite.Capture{Table: "v", Entity: "E"}, "v is a view"},
-		{"virtual table", sqlite.Capture{Table: "f", Entity: "E"}, "f is a virtual table"},
-		{"shadow table", sqlite.Capture{Table: "f_data", Entity: "E"}, "f_data is a shadow table"},
-		{"schema", sqlite.Capture{Table: "sqlite_schema", Entity: "E"}, "SQLite's own"},
-		{"no reachable key", sqlite.Capture{Table: "hidden", Entity: "E"}, "name the columns of its key"},
-		{"no entity", sqlite.Capture{Table: "orders"}, "entity type is missing"},
+		{"misspelled table", sqlite.Capture{Table: "oders", Entity: "E"}, `there is no table "oders" (the nearest names are orders, `, true},
+		{"misspelled column", sqlite.Capture{Table: "orders", Entity: "E", Columns: []string{"totl"}}, `no column "totl" (the nearest names are total, id)`, true},
+		{"misspelled key", sqlite.Capture{Table: "orders", Entity: "E", Key: []string{"idd"}}, `no column "idd"`, true},
+		{"misspelled tenant", sqlite.Capture{Table: "customers", Entity: "E", Tenant: "x"}, `no column "x" (the nearest name is id)`, true},
+		{"view", sqlite.Capture{Table: "v", Entity: "E"}, "v is a view: capture the tables under it", false},
+		{"virtual table", sqlite.Capture{Table: "f", Entity: "E"}, "f is a virtual table: ", false},
+		{"shadow table", sqlite.Capture{Table: "f_data", Entity: "E"}, "f_data is a shadow table: ", false},
+		{"schema", sqlite.Capture{Table: "sqlite_schema", Entity: "E"}, "SQLite's own", false},
+		{"no reachable key", sqlite.Capture{Table: "hidden", Entity: "E"}, "name the columns of its key", false},
+		{"no entity", sqlite.Capture{Table: "orders"}, "entity type is missing", false},
 	} {
 		_, err := sqlite.AddCapture(t.Context(), d.path, tt.capture)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v; want an error with %q", tt.name, err, tt.want)
+		}
+		if errors.Is(err, observer.ErrNotFound) != tt.missing {
+			t.Errorf("%s: %v matches ErrNotFound: %t", tt.name, err, !tt.missing)
 		}
 	}
 	var n int

@@ -3,7 +3,34 @@ package sqlite
 import (
 	"slices"
 	"strings"
+
+	"github.com/fraiseql/observer"
 )
+
+// missingError is a name that is not in the schema. It matches
+// [observer.ErrNotFound].
+type missingError struct {
+	what string
+	// near are the names that were probably meant, the most similar first.
+	near []string
+}
+
+// missing says that what, which was called name, is not one of names.
+func missing(what, name string, names []string) error {
+	return &missingError{what: what, near: nearest(name, names, 3)}
+}
+
+func (e *missingError) Error() string {
+	switch len(e.near) {
+	case 0:
+		return e.what
+	case 1:
+		return e.what + " (the nearest name is " + e.near[0] + ")"
+	}
+	return e.what + " (the nearest names are " + strings.Join(e.near, ", ") + ")"
+}
+
+func (e *missingError) Is(target error) bool { return target == observer.ErrNotFound }
 
 // nearest gives up to n of names, the most similar first.
 func nearest(name string, names []string, n int) []string {

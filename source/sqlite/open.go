@@ -11,14 +11,16 @@ import (
 	"path/filepath"
 	"strings"
 
-	// The driver registers itself as "sqlite".
-	_ "modernc.org/sqlite"
+	driver "modernc.org/sqlite" // registers itself as "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Errors that callers branch on.
 var (
 	// ErrNoDatabase: there is no file at the path.
 	ErrNoDatabase = errors.New("no such database file")
+	// ErrCannotOpen: what is at the path cannot be opened as a database.
+	ErrCannotOpen = errors.New("cannot open the database")
 	// ErrNoLog: the database has no change log yet; see [Migrate].
 	ErrNoLog = errors.New("the database has no change log")
 	// ErrReplaced: another file stands at the path than the one being read.
@@ -45,16 +47,29 @@ func open(ctx context.Context, path string, m mode) (*sql.DB, error) {
 	}
 	db, err := sql.Open("sqlite", dsn(path, m))
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, cannotOpen(path, err)
 	}
 	db.SetMaxOpenConns(1)
 	// The first statement that touches the file: a file that is no database
 	// fails here and not somewhere later.
 	var n int
 	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+		return nil, errors.Join(cannotOpen(path, err), db.Close())
 	}
 	return db, nil
+}
+
+// cannotOpen says what is wrong with the file at path. A context that ended is
+// nothing of the file's.
+func cannotOpen(path string, err error) error {
+	coded, ok := errors.AsType[*driver.Error](err)
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("open %s: %w", path, err)
+	case ok && coded.Code() == sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%w: %s is not a SQLite database (check the path)", ErrCannotOpen, path)
+	}
+	return fmt.Errorf("%w: %s: %w", ErrCannotOpen, path, err)
 }
 
 func checkFile(path string) error {
@@ -63,9 +78,9 @@ func checkFile(path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %s (check the path)", ErrNoDatabase, path)
 	case err != nil:
-		return fmt.Errorf("open database: %w", err)
+		return fmt.Errorf("%w: %w", ErrCannotOpen, err)
 	case info.IsDir():
-		return fmt.Errorf("open database: %s is a directory", path)
+		return fmt.Errorf("%w: %s is a directory: give the path of a file", ErrCannotOpen, path)
 	}
 	return nil
 }

@@ -150,8 +150,8 @@ func TestOpenErrors(t *testing.T) {
 		is               error
 	}{
 		{"missing file", filepath.Join(dir, "missing.db"), "missing.db", sqlite.ErrNoDatabase},
-		{"directory", dir, "is a directory", nil},
-		{"not a database", text, "file is not a database", nil},
+		{"directory", dir, "is a directory: give the path of a file", sqlite.ErrCannotOpen},
+		{"not a database", text, "notes.txt is not a SQLite database", sqlite.ErrCannotOpen},
 		{"no log", newDatabase(t).path, "capture add", sqlite.ErrNoLog},
 		{"somebody else's log", foreign.path, "AUTOINCREMENT", nil},
 	} {

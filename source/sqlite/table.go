@@ -81,8 +81,10 @@ func (t *table) find(ctx context.Context, q queryer, name string) (withoutRowid 
 func refuse(name, kind string) error {
 	lower := strings.ToLower(name)
 	switch {
+	case kind == "view":
+		return fmt.Errorf("%s is a view: capture the tables under it", name)
 	case kind != "table":
-		return fmt.Errorf("%s is a %s table: only real tables can be captured (for a view, capture the tables under it)", name, kind)
+		return fmt.Errorf("%s is a %s table: only ordinary tables can be captured", name, kind)
 	case strings.HasPrefix(lower, "sqlite_"):
 		return fmt.Errorf("%s is one of SQLite's own tables", name)
 	case strings.HasPrefix(lower, logTable):
@@ -92,11 +94,11 @@ func refuse(name, kind string) error {
 }
 
 func noTable(name string, names []string) error {
+	what := fmt.Sprintf("there is no table %q", name)
 	if len(names) == 0 {
-		return fmt.Errorf("there is no table %q: the database has no tables yet", name)
+		what += ": the database has no tables yet"
 	}
-	near := nearest(name, names, 3)
-	return fmt.Errorf("there is no table %q (the nearest names are %s)", name, strings.Join(near, ", "))
+	return missing(what, name, names)
 }
 
 // columnsOf lists the columns of a table, generated ones included.
@@ -153,7 +155,7 @@ func spelled(table string, names, all []string) ([]string, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(all, func(c string) bool { return strings.EqualFold(c, name) })
 		if i < 0 {
-			return nil, fmt.Errorf("table %s has no column %q (the nearest names are %s)", table, name, strings.Join(nearest(name, all, 3), ", "))
+			return nil, missing(fmt.Sprintf("table %s has no column %q", table, name), name, all)
 		}
 		if !slices.Contains(list, all[i]) {
 			list = append(list, all[i])
