@@ -261,6 +261,25 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// A header is no key that says that it is secret, so a credential in one is
+// easily checked in with the file.
+func TestWarningsOfCredentialsInTheFile(t *testing.T) {
+	t.Parallel()
+	const hook = "type = \"webhook\"\nurl = \"https://example.com\"\n"
+	c := parse(t, minimal+hook+`headers = { Authorization = "Bearer canary-1", X-Token = "${TOKEN}", X-Api-Key_env = "TOKEN", X-Page = "canary-2" }
+[[observers.actions]]
+`+hook+"[observers.alert]\n"+hook+"headers = { X-Token = \"canary-3\" }\n[alert]\ntype = \"webhook\"\nurl = \"https://example.com?key=canary-4\"\n",
+		map[string]string{"TOKEN": "canary-5"})
+	want := []string{
+		`alert.url has a credential in the file: write url_env = "NAME" or ${NAME} to take it from the environment`,
+		`observers[0].actions[0].headers.Authorization has a credential in the file: write Authorization_env = "NAME" or ${NAME} to take it from the environment`,
+		`observers[0].alert.headers.X-Token has a credential in the file: write X-Token_env = "NAME" or ${NAME} to take it from the environment`,
+	}
+	if got := c.Warnings(); !slices.Equal(got, want) {
+		t.Errorf("warnings %q", got)
+	}
+}
+
 func TestNewDatabase(t *testing.T) {
 	t.Parallel()
 	d, err := config.NewDatabase("default", observer.NewSecret("sqlite:data/shop.db"))

@@ -1,6 +1,12 @@
 package config
 
-import "reflect"
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/fraiseql/observer/action/webhook"
+)
 
 // Diff names the sections in which next differs and which take effect only
 // after a restart: every one but the observers and the alert. Two reads of one
@@ -31,6 +37,32 @@ func (c *Config) Warnings() []string {
 		if prefix.Bits() == 0 {
 			warnings = append(warnings, "network.allow has "+prefix.String()+": actions may reach every private address")
 		}
+	}
+	if c.Alert != nil {
+		warnings = append(warnings, c.Alert.Action.warnings("alert")...)
+	}
+	for i, o := range c.Observers {
+		for j, a := range o.Actions {
+			warnings = append(warnings, a.warnings(fmt.Sprintf("observers[%d].actions[%d]", i, j))...)
+		}
+		if o.Alert != nil {
+			warnings = append(warnings, o.Alert.Action.warnings(fmt.Sprintf("observers[%d].alert", i))...)
+		}
+	}
+	return warnings
+}
+
+// warnings names the keys of an action that say nothing of being secret and have
+// a secret in the file.
+func (a Action) warnings(path string) []string {
+	hook, ok := a.Config.(*webhook.Config)
+	if !ok {
+		return nil
+	}
+	var warnings []string
+	for _, key := range hook.LiteralCredentials() {
+		warnings = append(warnings, fmt.Sprintf("%s.%s has a credential in the file: write %s = \"NAME\" or ${NAME} to take it from the environment",
+			path, key, key[strings.LastIndexByte(key, '.')+1:]+twin))
 	}
 	return warnings
 }

@@ -40,7 +40,7 @@ func New(cfg Config, client *http.Client) (*Action, error) {
 	}
 	b := builder{cfg: cfg, templates: templates}
 	a := &Action{
-		client: client, redactor: cfg.Redactor,
+		client: client, redactor: cfg.Redactor.With(cfg.credentials()...),
 		url: b.url(), method: b.method(), contentType: b.contentType(),
 		headers: b.headers(), signers: b.signers(), maxBody: b.maxBody(),
 	}
