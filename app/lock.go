@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -33,7 +34,7 @@ func acquire(statePath string) (*lock, error) {
 	for range lockTries {
 		held, err := file.TryLock()
 		if err != nil {
-			return nil, fmt.Errorf("lock %s: %w", lockPath(statePath), err)
+			return nil, unlockable(statePath, err)
 		}
 		if held {
 			return &lock{file: file}, nil
@@ -41,6 +42,19 @@ func acquire(statePath string) (*lock, error) {
 		<-time.After(lockPause)
 	}
 	return nil, fmt.Errorf("%w with the state in %s; stop it, or give this one another [state] url", ErrRunning, statePath)
+}
+
+// unlockable says why the lock of a state cannot be opened and what to do.
+func unlockable(statePath string, cause error) error {
+	dir := filepath.Dir(statePath)
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("state %s: the directory %s does not exist; create it, or give another [state] url", statePath, dir)
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("state %s: %s is not a directory; give another [state] url", statePath, dir)
+	}
+	return fmt.Errorf("state %s: %w; see that this user may write there, or give another [state] url", statePath, cause)
 }
 
 func (l *lock) release() error { return l.file.Unlock() }

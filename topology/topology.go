@@ -59,7 +59,7 @@ type Database struct {
 func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topology, error) {
 	store, err := sqlitestore.Open(ctx, sqlitestore.Config{Path: cfg.State.FilePath(), MaxDead: cfg.DeadLetters.MaxItems})
 	if err != nil {
-		return nil, fmt.Errorf("open state store: %w", err)
+		return nil, err
 	}
 	t := &Topology{
 		Store: store, Counters: &middleware.Counters{}, Owner: owner(), logger: logger,
