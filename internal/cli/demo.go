@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -32,11 +34,21 @@ func (c *cli) demoCommand() *cobra.Command {
 			return usageError(errors.New("the demo prints text only: leave --format out"))
 		}
 		opts.Terminal = c.terminal()
-		ctx, stop := notify(cmd.Context(), func() {})
+		defer survivePipe()()
+		ctx, stop := notify(cmd.Context(), func() {}, syscall.SIGHUP)
 		defer stop()
 		return demo.Run(ctx, opts, c.out)
 	})
 	return cmd
+}
+
+// survivePipe has writing to a pipe that nobody reads fail, until the returned
+// function is called. Without it such a write ends the process, which then
+// leaves its directory behind.
+func survivePipe() (undo func()) {
+	ignored := make(chan os.Signal, 1)
+	signal.Notify(ignored, syscall.SIGPIPE)
+	return func() { signal.Stop(ignored) }
 }
 
 // terminal reports whether results go to a person's terminal.

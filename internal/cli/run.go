@@ -109,11 +109,11 @@ func explain(err error, path string) error {
 	return err
 }
 
-// notify ends the returned context at the first SIGINT or SIGTERM and calls
-// began; the second one ends the process, as if nothing listened.
-func notify(ctx context.Context, began func()) (context.Context, context.CancelFunc) {
+// notify ends the returned context at the first SIGINT, SIGTERM or one of more,
+// and calls began; the second one ends the process, as if nothing listened.
+func notify(ctx context.Context, began func(), more ...os.Signal) (context.Context, context.CancelFunc) {
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, append(more, os.Interrupt, syscall.SIGTERM)...)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {

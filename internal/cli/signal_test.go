@@ -3,6 +3,9 @@
 package cli_test
 
 import (
+	"io"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,5 +106,35 @@ func TestInterruptedRetryAllKeepsTheRest(t *testing.T) {
 	}
 	if out := p.must("dlq", "stats"); !strings.Contains(out, "1 dead letter,") {
 		t.Errorf("left\n%s", out)
+	}
+}
+
+// What reads the demo may stop reading, as head does, and a terminal may be
+// closed: it ends and removes its directory all the same.
+func TestDemoCleansUpWhenItsReaderGoes(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(cmd *exec.Cmd, out io.Closer) error{
+		"pipe closed":     func(_ *exec.Cmd, out io.Closer) error { return out.Close() },
+		"terminal closed": func(cmd *exec.Cmd, _ io.Closer) error { return cmd.Process.Signal(syscall.SIGHUP) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			cmd := exec.CommandContext(t.Context(), "fraiseql-observer", "demo", "--duration", "1h")
+			cmd.Env = append(os.Environ(), "GORACE="+quickExit, "TMPDIR="+dir)
+			out, err := cmd.StdoutPipe()
+			check(t, err)
+			check(t, cmd.Start())
+			if _, err := io.ReadFull(out, make([]byte, 10)); err != nil {
+				t.Fatal(err)
+			}
+			check(t, leave(cmd, out))
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("ended with %v, want success", err)
+			}
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v (%v)", left, err)
+			}
+		})
 	}
 }

@@ -71,8 +71,9 @@ func (o Options) withDefaults() (Options, error) {
 // Run runs the demo and prints it to out. When ctx ends the writer stops, what
 // is under way is delivered, and the summary is printed as always. It returns
 // an error that matches [ErrLost] when anything that was committed is missing
-// at the end. When it returns, nothing it started is running and its temporary
-// directory is gone.
+// at the end. An out that cannot be written to any more ends it like ctx; it is
+// an error unless out is a pipe whose reader went away. When Run returns,
+// nothing it started is running and its temporary directory is gone.
 func Run(ctx context.Context, opts Options, out io.Writer) (err error) {
 	opts, err = opts.withDefaults()
 	if err != nil {
@@ -83,8 +84,11 @@ func Run(ctx context.Context, opts Options, out io.Writer) (err error) {
 		return fmt.Errorf("make a directory for the demo: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	d := &demo{opts: opts, dir: dir, ledger: newLedger(), screen: newScreen(out, opts)}
-	return d.run(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	d := &demo{opts: opts, dir: dir, ledger: newLedger(), screen: newScreen(out, opts, stop)}
+	err = d.run(ctx)
+	return errors.Join(err, d.screen.failure())
 }
 
 // demo is one run.

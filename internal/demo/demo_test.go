@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -238,6 +239,37 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) > 0 {
 		t.Errorf("left in the temporary directory: %v (%v)", left, err)
+	}
+}
+
+// closing is an output that is gone after a few pieces.
+type closing struct {
+	left int
+	err  error
+}
+
+func (c *closing) Write(p []byte) (int, error) {
+	if c.left--; c.left < 0 {
+		return 0, c.err
+	}
+	return len(p), nil
+}
+
+// When nobody reads any more the demo ends, well before its time, and leaves
+// nothing behind. A full disk is told; a closed pipe is what the reader wanted.
+func TestOutputThatIsGoneEndsIt(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
+		t.Setenv(name, dir)
+	}
+	full := errors.New("no space left on device")
+	for _, tt := range []struct{ gone, want error }{{syscall.EPIPE, nil}, {full, full}} {
+		if err := Run(t.Context(), Options{Duration: time.Hour}, &closing{3, tt.gone}); !errors.Is(err, tt.want) {
+			t.Errorf("with the error %v of its output it ended with %v, want %v", tt.gone, err, tt.want)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("left in the temporary directory: %v (%v)", left, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -30,10 +32,33 @@ type screen struct {
 	opts  Options
 	began time.Time
 	below string // the progress line that stands on the terminal
+	gone  func() // called when out cannot be written to
+	err   error  // why it cannot
 }
 
-func newScreen(out io.Writer, opts Options) *screen {
-	return &screen{out: out, opts: opts, began: time.Now()}
+func newScreen(out io.Writer, opts Options, gone func()) *screen {
+	return &screen{out: out, opts: opts, began: time.Now(), gone: gone}
+}
+
+// write is called with the lock held.
+func (s *screen) write(text string) {
+	if s.err != nil {
+		return
+	}
+	if _, s.err = io.WriteString(s.out, text); s.err != nil {
+		s.gone()
+	}
+}
+
+// failure is why not everything was printed. A reader that went away has seen
+// what it wanted.
+func (s *screen) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil || errors.Is(s.err, syscall.EPIPE) {
+		return nil
+	}
+	return fmt.Errorf("print: %w", s.err)
 }
 
 // print writes whole lines above the progress line.
@@ -43,7 +68,7 @@ func (s *screen) print(lines string) {
 	if s.below != "" {
 		lines = eraseLine + lines + s.below
 	}
-	_, _ = io.WriteString(s.out, lines) // nobody is left to tell when out is gone
+	s.write(lines)
 }
 
 // Write makes a screen the output of a log.
@@ -122,7 +147,7 @@ func (s *screen) setBelow(line string) {
 		text = eraseLine + line
 	}
 	s.below = line
-	_, _ = io.WriteString(s.out, text)
+	s.write(text)
 }
 
 // summary prints how it ended.
