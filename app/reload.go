@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/fraiseql/observer/internal/backoff"
 )
 
 // watchInterval is the time between two looks at the configuration file.
@@ -34,30 +36,24 @@ func (a *App) Reload() error {
 	return nil
 }
 
-// watch reloads when the configuration file changes, until ctx ends. It looks
-// at the file's time and size instead of asking the operating system for news:
-// editors and configuration managers replace files in too many ways.
+// watch reloads when the configuration file is not the one of [New] any more,
+// and after every later change, until ctx ends. It looks at the file's time and
+// size instead of asking the operating system for news: editors and
+// configuration managers replace files in too many ways.
 func (a *App) watch(ctx context.Context) error {
 	if a.opts.Load == nil || a.opts.Config.Path == "" {
 		<-ctx.Done()
 		return nil
 	}
-	seen := stamp(a.opts.Config.Path)
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+	for seen := a.loaded; ; {
+		if now := stamp(a.opts.Config.Path); now != seen && now != (fileStamp{}) {
+			seen = now
+			if err := a.Reload(); err != nil {
+				a.logger.Error("configuration was not reloaded; the running one stays", "error", err)
+			}
+		}
+		if !backoff.Wait(ctx, nil, watchInterval) {
 			return nil
-		case <-ticker.C:
-		}
-		now := stamp(a.opts.Config.Path)
-		if now == seen || now == (fileStamp{}) {
-			continue
-		}
-		seen = now
-		if err := a.Reload(); err != nil {
-			a.logger.Error("configuration was not reloaded; the running one stays", "error", err)
 		}
 	}
 }
