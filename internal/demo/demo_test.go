@@ -255,20 +255,14 @@ func (c *closing) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// When nobody reads any more the demo ends, well before its time, and leaves
-// nothing behind. A full disk is told; a closed pipe is what the reader wanted.
+// When nobody reads any more the demo ends, well before its time. A full disk is
+// told; a closed pipe is what the reader wanted.
 func TestOutputThatIsGoneEndsIt(t *testing.T) {
-	dir := t.TempDir()
-	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
-		t.Setenv(name, dir)
-	}
+	t.Parallel()
 	full := errors.New("no space left on device")
 	for _, tt := range []struct{ gone, want error }{{syscall.EPIPE, nil}, {full, full}} {
 		if err := Run(t.Context(), Options{Duration: time.Hour}, &closing{3, tt.gone}); !errors.Is(err, tt.want) {
 			t.Errorf("with the error %v of its output it ended with %v, want %v", tt.gone, err, tt.want)
-		}
-		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-			t.Errorf("left in the temporary directory: %v (%v)", left, err)
 		}
 	}
 }
