@@ -43,9 +43,15 @@ func alertNameOf(o config.Observer) string {
 }
 
 // buildActions makes every action of cfg with its chain. Alerts come first,
-// because chains refer to them.
-func (l *layers) buildActions(cfg *config.Config, deps config.Deps) (*actions, error) {
-	set := &actions{stored: map[storedKey]storedAction{}}
+// because chains refer to them. When it fails, the running ones stay.
+func (l *layers) buildActions(cfg *config.Config, deps config.Deps) (set *actions, err error) {
+	running := l.alerts
+	defer func() {
+		if err != nil {
+			l.alerts = running
+		}
+	}()
+	set = &actions{stored: map[storedKey]storedAction{}}
 	if err := l.buildAlerts(cfg, deps, set); err != nil {
 		return nil, err
 	}

@@ -267,3 +267,40 @@ func TestScheduledDeliveryRunsLaterAndLeavesTheStore(t *testing.T) {
 		t.Errorf("counts %+v", got)
 	}
 }
+
+// What refuses a reload is found after its alerts were made: they must not take
+// the place of the running ones, whose intervals would begin anew.
+func TestRefusedReloadLeavesTheRunningAlerts(t *testing.T) {
+	t.Parallel()
+	s, r := newShop(t), newReceiver(t, func(string) int { return http.StatusGone })
+	parse := func(interval string) *config.Config {
+		return s.parse(t, fmt.Sprintf("[alert]\ntype = \"webhook\"\nurl = %q\nmin_interval = %q\n", r.URL+"/alert", interval)+
+			observerTo("doomed", r.URL+"/gone", `on_failure = "alert"`))
+	}
+	built := build(t, parse("1h"))
+	fail := func(id string, alerts int) {
+		t.Helper()
+		if err := built.Executor.Handle(t.Context(), order(id, "new")); err != nil {
+			t.Fatal(err)
+		}
+		raised, err := built.Store.Deliveries(t.Context(), observer.DeliveryFilter{State: observer.Scheduled})
+		if err != nil || len(raised) != alerts {
+			t.Errorf("after %s: %d alerts, %v; want %d", id, len(raised), err, alerts)
+		}
+	}
+	fail("first", 1)
+	refused := parse("2h")
+	refused.Observers[0].Condition = "("
+	if err := built.Reload(refused); err == nil {
+		t.Fatal("a condition that is none was accepted")
+	}
+	fail("refused", 1)
+	if err := built.Reload(parse("1h")); err != nil {
+		t.Fatal(err)
+	}
+	fail("again", 1)
+	if err := built.Reload(parse("2h")); err != nil {
+		t.Fatal(err)
+	}
+	fail("changed", 2)
+}
