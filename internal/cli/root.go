@@ -21,6 +21,7 @@ func (c *cli) root() *cobra.Command {
 		c.statusCommand(), c.dlqCommand(), c.versionCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentFlags().Var(&c.format, "format", "how to print results: text or json")
+	c.versionFlag(root)
 	_ = root.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.SetFlagErrorFunc(flagError)
 	return root

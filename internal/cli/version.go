@@ -42,11 +42,26 @@ func readBuild() build {
 func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Say which build this is", Args: arguments(0, 0),
-		RunE: c.do(func(*cobra.Command, []string) error {
-			b := readBuild()
-			return c.print(b, func(w io.Writer) {
-				_, _ = fmt.Fprintf(w, "%s %s (%s, %s)\n", program, b.Version, b.Go, b.Platform)
-			})
-		}),
+		RunE: c.do(func(*cobra.Command, []string) error { return c.printVersion() }),
+	}
+}
+
+func (c *cli) printVersion() error {
+	b := readBuild()
+	return c.print(b, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, "%s %s (%s, %s)\n", program, b.Version, b.Go, b.Platform)
+	})
+}
+
+// versionFlag gives the root --version, the other way to ask for the version.
+func (c *cli) versionFlag(root *cobra.Command) {
+	wanted := root.Flags().Bool("version", false, "say which build this is")
+	others := root.RunE
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if *wanted && len(args) == 0 {
+			c.began = true
+			return c.printVersion()
+		}
+		return others(cmd, args)
 	}
 }
