@@ -54,6 +54,29 @@ func TestInvariant7StoredDeliveryIsNotRunAgainWhenItsEventIsReadAgain(t *testing
 	}
 }
 
+// Applications may write the times of their entries themselves, so those decide
+// nothing.
+func TestInvariant7StoredDeliveryOfAnEntryWithAFutureTimeIsNotRunAgain(t *testing.T) {
+	t.Parallel()
+	s, r := newShop(t), newReceiver(t, func(string) int { return http.StatusOK })
+	cfg := s.parse(t, observerTo("kept", r.URL+"/kept", "")+observerTo("free", r.URL+"/free", ""))
+	earlier := build(t, cfg)
+	const id = "0191e8a0-0000-7000-8000-000000000001"
+	s.exec(t, `INSERT INTO tb_entity_change_log (id, object_type, modification_type, object_id, object_data, created_at)
+		VALUES (?, 'Order', 'INSERT', '1', '{"status":"new"}', '2999-01-01 00:00:00')`, id)
+	d := observer.NewDelivery(order(id, "new"), "kept", 0, "webhook")
+	d.State = observer.Dead
+	if err := earlier.Store.InsertDelivery(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	stop := run(t, build(t, cfg))
+	r.await(t, "/free")
+	stop()
+	if kept := r.calls("/kept"); kept != 0 {
+		t.Errorf("%d calls for the stored delivery", kept)
+	}
+}
+
 // What could not be evaluated has not been wanted yet: a retry asks first.
 func TestRetryOfAConditionThatFailedEvaluatesIt(t *testing.T) {
 	t.Parallel()
