@@ -25,11 +25,11 @@ func (a *App) Reload() error {
 	if err != nil {
 		return err
 	}
-	if changed := a.current.Diff(next); len(changed) > 0 {
-		a.logger.Warn("these sections changed and take effect at the next start", "sections", strings.Join(changed, ", "))
-	}
 	if err := a.topology.Reload(next); err != nil {
 		return err
+	}
+	if changed := a.current.Diff(next); len(changed) > 0 {
+		a.logger.Warn("these sections changed and take effect at the next start", "sections", strings.Join(changed, ", "))
 	}
 	a.current = next
 	a.logger.Info("configuration reloaded", "observers", len(next.Observers))

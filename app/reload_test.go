@@ -139,3 +139,28 @@ func TestWatchReloadsOnlyWhatChanged(t *testing.T) {
 		}
 	})
 }
+
+// What a refused file says takes effect neither now nor at the next start, so
+// nothing of it is announced.
+func TestRefusedReloadAnnouncesNothing(t *testing.T) {
+	t.Parallel()
+	e := newEdited(t, "first")
+	t.Cleanup(func() { _ = e.Close() })
+	load := e.opts.Load
+	e.opts.Load = func() (*config.Config, error) {
+		cfg, err := load()
+		if err == nil {
+			cfg.Databases[0].Retention++
+			cfg.Observers[0].Condition = "("
+		}
+		return cfg, err
+	}
+	e.write(t, "second")
+	if err := e.Reload(); err == nil || !strings.Contains(err.Error(), "observer second: condition") {
+		t.Errorf("reload: %v", err)
+	}
+	if got := e.log.String(); got != "" {
+		t.Errorf("log:\n%s", got)
+	}
+	e.want(t, "after the refusal", "first")
+}
