@@ -7,7 +7,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/fraiseql/observer/internal/demo"
 )
@@ -49,10 +48,4 @@ func survivePipe() (undo func()) {
 	ignored := make(chan os.Signal, 1)
 	signal.Notify(ignored, syscall.SIGPIPE)
 	return func() { signal.Stop(ignored) }
-}
-
-// terminal reports whether results go to a person's terminal.
-func (c *cli) terminal() bool {
-	f, ok := c.out.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -125,7 +126,7 @@ func (c *cli) dlqList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.print(p, func(w io.Writer) { writePage(w, p, found) })
+		return c.print(p, func(w io.Writer) { writePage(w, p, found, c.width()) })
 	})
 	return cmd
 }
@@ -158,7 +159,12 @@ func (c *cli) findLetters(cmd *cobra.Command, filter observer.DeliveryFilter, p 
 	return true, nil
 }
 
-func writePage(w io.Writer, p page, state bool) {
+// leastError is how much of an error a list shows, however narrow the terminal.
+const leastError = 40
+
+// writePage prints a list. Its lines are cut to width, the columns of the
+// terminal; 0 when there is none.
+func writePage(w io.Writer, p page, state bool, width int) {
 	switch {
 	case !state:
 		_, _ = fmt.Fprintln(w, "no dead letters: no state yet")
@@ -167,16 +173,32 @@ func writePage(w io.Writer, p page, state bool) {
 		_, _ = fmt.Fprintln(w, "no dead letters")
 		return
 	}
-	t := newTable(w, "STORED", "OBSERVER", "ACTION", "ENTITY", "REASON", "TRIES", "ERROR", "KEY")
+	rows := [][]string{{"STORED", "OBSERVER", "ACTION", "ENTITY", "REASON", "TRIES", "KEY", "ERROR"}}
 	for _, l := range p.Items {
-		t.row(moment(orZero(l.CreatedAt)), orNone(l.Observer), actionName(l.Action, l.ActionType), entityName(l.EntityType, l.EntityID),
-			string(l.Reason), strconv.Itoa(l.AttemptCount), short(l.Error, 60), l.Key)
+		rows = append(rows, []string{
+			moment(orZero(l.CreatedAt)), orNone(l.Observer), actionName(l.Action, l.ActionType), entityName(l.EntityType, l.EntityID),
+			string(l.Reason), strconv.Itoa(l.AttemptCount), l.Key, printable(cause(l.Error)),
+		})
+	}
+	t := newTable(w)
+	room := lastRoom(rows, width)
+	for _, row := range rows {
+		if last := len(row) - 1; width > 0 {
+			row[last] = short(row[last], max(room, leastError))
+		}
+		t.row(row...)
 	}
 	t.end()
 	if p.More {
 		_, _ = fmt.Fprintf(w, "more: --offset %d\n", p.Offset+p.Limit)
 	}
 }
+
+// cause leaves out of an error what the other columns and the configuration say:
+// how many attempts there were, and where the request went.
+func cause(text string) string { return errorPrefix.ReplaceAllString(text, "") }
+
+var errorPrefix = regexp.MustCompile(`^(?:attempt \d+ of \d+ failed: )?(?:[A-Z]+ https?://\S+: )?`)
 
 func orZero(t *time.Time) time.Time {
 	if t == nil {

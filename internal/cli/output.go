@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 // format is the value of --format.
@@ -49,11 +53,33 @@ func (c *cli) print(v any, text func(w io.Writer)) error {
 	return err
 }
 
+// terminal reports whether results go to a person's terminal.
+func (c *cli) terminal() bool {
+	f, ok := c.out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// width is how many columns the terminal has; 0 when results go elsewhere.
+func (c *cli) width() int {
+	f, ok := c.out.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
+// gap is the space between two columns.
+const gap = 2
+
 // table writes aligned columns.
 type table struct{ *tabwriter.Writer }
 
 func newTable(w io.Writer, head ...string) table {
-	t := table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t := table{tabwriter.NewWriter(w, 0, 0, gap, ' ', 0)}
 	if len(head) > 0 {
 		t.row(head...)
 	}
@@ -69,6 +95,18 @@ func (t table) row(cells ...string) {
 
 // end writes the table out; it goes to memory, which does not fail.
 func (t table) end() { _ = t.Flush() }
+
+// lastRoom is how much of width the columns before the last one leave to it.
+func lastRoom(rows [][]string, width int) int {
+	for column := range len(rows[0]) - 1 {
+		widest := 0
+		for _, row := range rows {
+			widest = max(widest, utf8.RuneCountInString(printable(row[column])))
+		}
+		width -= widest + gap
+	}
+	return width
+}
 
 // printable keeps what others wrote (keys, errors, answers of receivers) from
 // steering the terminal or breaking the table.
