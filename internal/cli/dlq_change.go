@@ -18,14 +18,17 @@ import (
 // outcome is how a retry or a removal ended, or with --dry-run would begin.
 type outcome struct {
 	Key string `json:"key"`
-	// Result is delivered, failed, skipped, removed, would_retry or would_remove.
+	// Result is delivered, dropped, failed, skipped, removed, would_retry or
+	// would_remove.
 	Result string `json:"result"`
 	Error  string `json:"error,omitempty"`
 }
 
 // The results.
 const (
-	delivered   = "delivered"
+	delivered = "delivered"
+	// dropped: the condition, which failed before, is false. Nothing was sent.
+	dropped     = "dropped"
 	failed      = "failed"
 	skipped     = "skipped"
 	removed     = "removed"
@@ -55,7 +58,8 @@ func (c *cli) dlqRetry() *cobra.Command {
 		Use:   "retry KEY",
 		Short: "Run a dead letter again, now",
 		Long: "Make one attempt at a dead letter, with the same key and the same request. When it\n" +
-			"succeeds the dead letter is gone; when it fails it stays, with the new error.",
+			"succeeds the dead letter is gone; when it fails it stays, with the new error. One\n" +
+			"whose condition failed asks the condition first, and is dropped when it is false.",
 		Args: arguments(1, 1),
 	}
 	c.settings.flags(cmd)
@@ -86,7 +90,12 @@ func (c *cli) retry(ctx context.Context, d *observer.Delivery) error {
 	if err := errors.Join(err, r.close()); err != nil {
 		return notFound(d.Key, err)
 	}
-	if o.Result == delivered {
+	switch {
+	case o.Result == dropped:
+		return c.printOutcome(o, "dropped %s: the condition is false for this event, so nothing was sent", describe(d))
+	case o.Result == delivered && d.Malformed != nil:
+		return c.printOutcome(o, "%s is an event now and was handled; an action that failed is scheduled, or a dead letter of its own", describe(d))
+	case o.Result == delivered:
 		return c.printOutcome(o, "delivered %s", describe(d))
 	}
 	if c.format == formatJSON {
@@ -145,6 +154,8 @@ func (r *redriver) run(ctx context.Context, key string) (outcome, error) {
 	switch {
 	case err != nil:
 		return outcome{}, err
+	case d.State == observer.Done && d.Event != nil && len(d.Attempts) == 0:
+		return outcome{Key: key, Result: dropped}, nil
 	case d.State == observer.Done:
 		return outcome{Key: key, Result: delivered}, nil
 	}

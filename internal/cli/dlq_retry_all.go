@@ -19,6 +19,8 @@ type summary struct {
 	Total     int `json:"total"`
 	Delivered int `json:"delivered"`
 	Failed    int `json:"failed"`
+	// Dropped have a condition that is false.
+	Dropped int `json:"dropped"`
 	// Skipped were being run by another process, or gone when their turn came.
 	Skipped int `json:"skipped"`
 	// Remaining were not tried because the command was interrupted.
@@ -134,6 +136,8 @@ func (s *summary) add(key string, o outcome, err error) error {
 		return err
 	case o.Result == delivered:
 		s.Delivered++
+	case o.Result == dropped:
+		s.Dropped++
 	default:
 		s.Failed++
 	}
@@ -156,6 +160,9 @@ func (c *cli) progress(s *summary) {
 
 func (s *summary) text(w io.Writer) {
 	_, _ = fmt.Fprintf(w, "%s: %d delivered, %d failed and kept, %d skipped", count(s.Total, "dead letter"), s.Delivered, s.Failed, s.Skipped)
+	if s.Dropped > 0 {
+		_, _ = fmt.Fprintf(w, ", %d dropped because the condition is false", s.Dropped)
+	}
 	if s.Remaining > 0 {
 		_, _ = fmt.Fprintf(w, ", %d not tried", s.Remaining)
 	}

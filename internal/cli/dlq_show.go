@@ -151,6 +151,7 @@ func (v details) text(w io.Writer) {
 	section(w, "event", v.Event)
 	if m := v.Malformed; m != nil {
 		_, _ = fmt.Fprintf(w, "\nlog entry of %s that is not an event: %s\n", printable(m.Source), printable(m.Reason))
+		_, _ = fmt.Fprintln(w, printable(v.repair()))
 		section(w, "entry", m.Raw)
 	}
 }
@@ -187,6 +188,19 @@ func (v details) attempts(w io.Writer) {
 		}
 	}
 	t.end()
+}
+
+// repair says what to do about a log entry that is not an event. A retry reads
+// the row from the log again: nothing of what is stored here need be changed.
+func (v details) repair() string {
+	var row struct {
+		Key json.Number `json:"pk_entity_change_log"`
+	}
+	which := "the row"
+	if json.Unmarshal(v.Malformed.Raw, &row) == nil && row.Key != "" {
+		which = "the row of the change log of " + v.Malformed.Source + " whose pk_entity_change_log is " + row.Key.String()
+	}
+	return fmt.Sprintf("repair %s, then run `%s dlq retry %s`: it reads the row again (`%[2]s dlq remove %[3]s` gives it up)", which, program, v.Key)
 }
 
 // section prints JSON indented. Valid JSON holds no control characters, so the

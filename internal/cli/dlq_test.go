@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,36 @@ func TestRetryOfWhatIsNotConfiguredKeepsIt(t *testing.T) {
 	}
 }
 
+// What was kept because its condition failed, and turns out not to match, is
+// dropped: it does not say delivered when nothing was sent.
+func TestRetryOfWhatDoesNotMatchSaysDropped(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	p.configure(strings.Replace(observerTables, "retry =", "condition = \"data.id == 2\"\nretry =", 1))
+	unevaluated := func(d *observer.Delivery) { d.Reason = observer.ReasonCondition }
+	keys := make([]string, 3)
+	for i := range keys {
+		keys[i] = p.keep(fmt.Sprintf("00000000-0000-4000-8000-00000000000%d", i), unevaluated)
+	}
+	want := "dropped webhook action 0 of every-order for Order 1 (" + keys[0] + "): the condition is false for this event, so nothing was sent\n"
+	if out := p.must("dlq", "retry", keys[0]); out != want {
+		t.Errorf("retry printed %q, want %q", out, want)
+	}
+	if r := p.run("dlq", "show", keys[0]); r.code != 5 {
+		t.Errorf("it is still there: %s", r.stdout)
+	}
+	if out := p.must("dlq", "retry", keys[1], "--format", "json"); !strings.Contains(out, `"result": "dropped"`) {
+		t.Errorf("retry printed %s", out)
+	}
+	want = "1/1 dropped " + keys[2] + "\n1 dead letter: 0 delivered, 0 failed and kept, 0 skipped, 1 dropped because the condition is false\n"
+	if out := p.must("dlq", "retry-all"); out != want {
+		t.Errorf("retry-all printed %q, want %q", out, want)
+	}
+	if n := len(p.receiver.received()); n != 0 {
+		t.Errorf("%d calls were made", n)
+	}
+}
+
 // A log entry that is not an event is shown raw, and runs after its repair.
 func TestMalformedEntryIsShownAndRedriven(t *testing.T) {
 	t.Parallel()
@@ -98,14 +129,15 @@ func TestMalformedEntryIsShownAndRedriven(t *testing.T) {
 		t.Fatalf("listed %+v, want one malformed entry", list)
 	}
 	key := list.Items[0].Key
-	if out := p.must("dlq", "show", key); !strings.Contains(out, "UPSERT") || !strings.Contains(out, "log entry of shop that is not an event") {
+	advice := "repair the row of the change log of shop whose pk_entity_change_log is 1, then run `fraiseql-observer dlq retry " + key + "`"
+	if out := p.must("dlq", "show", key); !containsAll(out, []string{"UPSERT", "log entry of shop that is not an event", advice}) {
 		t.Errorf("show printed\n%s", out)
 	}
 	if r := p.run("dlq", "retry", key); r.code != 1 || !strings.Contains(r.stderr, "UPSERT") {
 		t.Errorf("retry before the repair ended with code %d: %s", r.code, r.stderr)
 	}
 	p.sql(`UPDATE tb_entity_change_log SET modification_type = 'UPDATE'`)
-	if out := p.must("dlq", "retry", key); !strings.Contains(out, "delivered log entry") {
+	if out := p.must("dlq", "retry", key); !strings.Contains(out, "is an event now") {
 		t.Errorf("retry printed\n%s", out)
 	}
 	check(t, p.receiver.await(1, func(c call) bool { return strings.Contains(c.body, `"entity_id":"7"`) }))
