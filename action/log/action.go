@@ -86,7 +86,7 @@ func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Re
 		return observer.Result{}, outbound.Redact(a.redactor, err)
 	}
 	a.logger.LogAttrs(ctx, a.level, a.redactor.Redact(message), //nolint:sloglint // The message is what users configured.
-		slog.String("delivery_key", d.Key),
+		slog.String("delivery", d.Key),
 		slog.String("event_id", d.Event.ID),
 		slog.String("entity_type", d.Event.EntityType),
 		slog.String("entity_id", d.Event.EntityID),

@@ -92,7 +92,7 @@ func TestLine(t *testing.T) {
 		t.Fatalf("%d lines, %v", len(lines), err)
 	}
 	want := map[string]any{
-		"level": "WARN", "msg": "shipped\nforged=1 [redacted]", "delivery_key": d.Key, "event_id": d.Event.ID,
+		"level": "WARN", "msg": "shipped\nforged=1 [redacted]", "delivery": d.Key, "event_id": d.Event.ID,
 		"entity_type": "Order", "entity_id": "7", "event_type": "UPDATE",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
