@@ -195,10 +195,10 @@ func writePage(w io.Writer, p page, state bool, width int) {
 }
 
 // cause leaves out of an error what the other columns and the configuration say:
-// how many attempts there were, and where the request went.
+// how many attempts there were, where the request went, what the condition is.
 func cause(text string) string { return errorPrefix.ReplaceAllString(text, "") }
 
-var errorPrefix = regexp.MustCompile(`^(?:attempt \d+ of \d+ failed: )?(?:[A-Z]+ https?://\S+: )?`)
+var errorPrefix = regexp.MustCompile("^(?:attempt \\d+ of \\d+ failed: )?(?:[A-Z]+ https?://\\S+: |evaluate condition `.*?`: )?")
 
 func orZero(t *time.Time) time.Time {
 	if t == nil {

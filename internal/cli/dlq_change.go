@@ -164,7 +164,7 @@ func (r *redriver) run(ctx context.Context, key string) (outcome, error) {
 
 func (c *cli) dlqRemove() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "remove KEY", Short: "Discard a dead letter for good", Args: arguments(1, 1),
+		Use: "remove KEY", SuggestFor: []string{"rm", "delete"}, Short: "Discard a dead letter for good", Args: arguments(1, 1),
 	}
 	c.settings.flags(cmd)
 	dryRun := dryRunFlag(cmd)

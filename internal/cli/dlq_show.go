@@ -200,7 +200,7 @@ func (v details) repair() string {
 	if json.Unmarshal(v.Malformed.Raw, &row) == nil && row.Key != "" {
 		which = "the row of the change log of " + v.Malformed.Source + " whose pk_entity_change_log is " + row.Key.String()
 	}
-	return fmt.Sprintf("repair %s, then run `%s dlq retry %s`: it reads the row again (`%[2]s dlq remove %[3]s` gives it up)", which, program, v.Key)
+	return fmt.Sprintf("repair %s, then run `%s dlq retry %s`, which reads it again; or give it up with dlq remove", which, program, v.Key)
 }
 
 // section prints JSON indented. Valid JSON holds no control characters, so the

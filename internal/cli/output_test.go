@@ -59,6 +59,7 @@ func TestCause(t *testing.T) {
 		"PUT https://[::1]:8443: dial tcp [::1]:8443: connect: connection refused":                   "dial tcp [::1]:8443: connect: connection refused",
 		"POST https://shop.example: status 302 Found to https://a.example (redirects are not ...)":   "status 302 Found to https://a.example (redirects are not ...)",
 		"attempt 1 of 1 failed: smtp server mail.example:25: 554 no":                                 "smtp server mail.example:25: 554 no",
+		"evaluate condition `data.a == 'x' > 3`: data.a is not there":                                "data.a is not there",
 		"the condition of observer x cannot be evaluated: POST http://a: is data, and not a request": "the condition of observer x cannot be evaluated: POST http://a: is data, and not a request",
 	} {
 		if got := cause(text); got != want {

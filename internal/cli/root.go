@@ -15,7 +15,9 @@ func (c *cli) root() *cobra.Command {
 		Short: "Turn committed database changes into actions",
 		Long: "fraiseql-observer reads the change log of a database and runs the actions of\n" +
 			"the observers that match: webhooks, Slack messages, emails. Nothing that was\n" +
-			"committed is lost.",
+			"committed is lost.\n\n" +
+			"To see it work begin with `fraiseql-observer demo`. To use it: `init` writes a\n" +
+			"configuration, `capture add` records a table, `run` delivers its changes.",
 	},
 		c.runCommand(), c.demoCommand(), c.initCommand(), c.captureCommand(), c.validateCommand(),
 		c.statusCommand(), c.dlqCommand(), c.versionCommand())

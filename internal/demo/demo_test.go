@@ -111,11 +111,12 @@ func TestOutputShape(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"delivery": `(?m)^\d\d:\d\d:\d\d\.\d{3}  order-events +Order \d+ +INSERT  attempt 1  accepted +\d+\.\d ms  [0-9a-f-]{36}/order-events/0$`,
-		"refusal":  `(?m)^\S+  order-created +Order \d+ +INSERT  attempt 1  refused 503 `,
-		"retry":    `(?m)^\S+  order-created +Order \d+ +INSERT  attempt 2  accepted `,
-		"latency":  `(?m)^latency +\d+\.\d ms at p50, \d+\.\d ms at p99`,
-		"next":     "(?m)^next: `fraiseql-observer init`.*capture add.*\n.*`fraiseql-observer run`",
+		"committed": `(?m)^committed +\d+  changes in \d+ transactions; \d+ rolled back$`,
+		"delivery":  `(?m)^\d\d:\d\d:\d\d\.\d{3}  order-events +Order \d+ +INSERT  attempt 1  accepted +\d+\.\d ms  [0-9a-f-]{36}/order-events/0$`,
+		"refusal":   `(?m)^\S+  order-created +Order \d+ +INSERT  attempt 1  refused 503 `,
+		"retry":     `(?m)^\S+  order-created +Order \d+ +INSERT  attempt 2  accepted `,
+		"latency":   `(?m)^latency +\d+\.\d ms at p50, \d+\.\d ms at p99`,
+		"next":      "(?m)^next: `fraiseql-observer init`.*capture add.*\n.*`fraiseql-observer run`",
 	} {
 		if !regexp.MustCompile(want).MatchString(text) {
 			t.Errorf("%s: nothing matches %s in:\n%s", name, want, text)

@@ -165,7 +165,7 @@ func (s *screen) summary(r summary) {
 	if !s.opts.Quiet {
 		b.WriteString("\n")
 	}
-	row("committed", r.changes, fmt.Sprintf("changes in %d transactions; %d more were rolled back", r.transactions, r.rolledBack))
+	row("committed", r.changes, fmt.Sprintf("changes in %d transactions; %d rolled back", r.transactions, r.rolledBack))
 	row("expected", r.expected, "deliveries")
 	row("delivered", r.delivered, "")
 	row("retried", r.retried, fmt.Sprintf("took more than one attempt: the flaky endpoint answers %d at first", http.StatusServiceUnavailable))
