@@ -41,8 +41,8 @@ type Malformed struct {
 	Raw json.RawMessage
 	// Reason says what is wrong with it, for a person.
 	Reason string
-	// Source and Position find the entry in its log again. Position is that of
-	// the entry itself, for [Refetcher].
+	// Source and Position find the entry in its log again. Position names the
+	// entry itself, for [Refetcher], and is not one to resume from.
 	Source   string
 	Position Position
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"testing"
 	"time"
 
@@ -19,7 +20,8 @@ type Harness struct {
 	Source func() observer.Source
 	// Append writes events in one transaction, in this order, and commits it or
 	// rolls it back. It is called from several goroutines. The log must keep
-	// id, operation, entity type, entity id, data, before-image and timestamp.
+	// id, operation, entity type, entity id, data, before-image and timestamp;
+	// of JSON its value, with every digit.
 	Append func(ctx context.Context, commit bool, events ...*observer.Event) error
 	// AppendMalformed writes and commits one entry that is not an event.
 	AppendMalformed func(ctx context.Context) error
@@ -72,11 +74,18 @@ type log struct{ Harness }
 // they have the same entity.
 func event(entity string, n int) *observer.Event {
 	return &observer.Event{
-		ID: fmt.Sprintf("%s-%06d", entity, n), Operation: observer.Update, EntityType: "Order", EntityID: entity,
+		ID: id(entity, n), Operation: observer.Update, EntityType: "Order", EntityID: entity,
 		Data:      fmt.Appendf(nil, `{"n":%d}`, n),
 		Before:    fmt.Appendf(nil, `{"n":%d}`, n-1),
 		Timestamp: time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC),
 	}
+}
+
+// id makes a UUID, which is what some logs can hold.
+func id(entity string, n int) string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(entity))
+	return fmt.Sprintf("%08x-0000-4000-8000-%012x", h.Sum32(), n)
 }
 
 func (l *log) append(t *testing.T, events ...*observer.Event) {

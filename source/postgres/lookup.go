@@ -1,0 +1,86 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// holdersQuery lists who has drawn from the sequence and is not finished.
+const holdersQuery = `SELECT DISTINCT virtualtransaction FROM pg_locks
+ WHERE locktype = 'relation' AND database = $1 AND relation = $2
+   AND mode = 'RowExclusiveLock' AND granted`
+
+// lastDrawnQuery is NULL when the sequence has not been used.
+const lastDrawnQuery = `SELECT coalesce(pg_sequence_last_value($1::oid::regclass), 0)`
+
+// holders lists the virtual transaction ids that hold the sequence's lock.
+func (t *table) holders(ctx context.Context, conn *pgx.Conn) (map[string]struct{}, error) {
+	rows, err := conn.Query(ctx, holdersQuery, t.database, t.layout.SequenceOID)
+	if err != nil {
+		return nil, err
+	}
+	list := map[string]struct{}{}
+	var id string
+	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
+		list[id] = struct{}{}
+		return nil
+	})
+	return list, err
+}
+
+// lastDrawn is the last key that the sequence gave, 0 before the first.
+func (t *table) lastDrawn(ctx context.Context, conn *pgx.Conn) (last int64, err error) {
+	return last, conn.QueryRow(ctx, lastDrawnQuery, t.layout.SequenceOID).Scan(&last)
+}
+
+// newest is the row with the highest key; its key is 0 when there is none.
+func (t *table) newest(ctx context.Context, conn *pgx.Conn) (m mark, err error) {
+	var id *string
+	err = conn.QueryRow(ctx, `SELECT pk_entity_change_log, id::text FROM `+t.name+`
+ ORDER BY pk_entity_change_log DESC LIMIT 1`).Scan(&m.pk, &id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return mark{}, nil
+	}
+	m.digest = digestOf(text(id))
+	return m, err
+}
+
+// find looks for the rows of a trail and gives the digests of those that exist.
+func (t *table) find(ctx context.Context, conn *pgx.Conn, trail []mark) (map[int64]string, error) {
+	keys := make([]int64, len(trail))
+	for i, m := range trail {
+		keys[i] = m.pk
+	}
+	rows, err := conn.Query(ctx, `SELECT pk_entity_change_log, id::text FROM `+t.name+`
+ WHERE pk_entity_change_log = ANY ($1::bigint[])`, keys)
+	if err != nil {
+		return nil, err
+	}
+	found := map[int64]string{}
+	var pk int64
+	var id *string
+	_, err = pgx.ForEachRow(rows, []any{&pk, &id}, func() error {
+		found[pk] = digestOf(text(id))
+		return nil
+	})
+	return found, err
+}
+
+// gaps finds the ranges of keys above low, up to high, that have no row.
+func (t *table) gaps(ctx context.Context, conn *pgx.Conn, low, high int64, of *owners) ([]hole, error) {
+	rows, err := conn.Query(ctx, `SELECT lo, hi FROM (
+  SELECT lag(pk, 1, $1::bigint) OVER (ORDER BY pk) + 1 AS lo, pk - 1 AS hi
+    FROM (SELECT pk_entity_change_log AS pk FROM `+t.name+`
+           WHERE pk_entity_change_log > $1 AND pk_entity_change_log <= $2
+           UNION ALL SELECT $2::bigint + 1) AS keys
+) AS gaps WHERE lo <= hi ORDER BY lo`, low, high)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(r pgx.CollectableRow) (hole, error) {
+		h := hole{owners: of}
+		return h, r.Scan(&h.lo, &h.hi)
+	})
+}

@@ -1,0 +1,143 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fraiseql/observer"
+)
+
+// resume finds where to go on reading, and says so when that is not where the
+// position says.
+func (s *Source) resume(ctx context.Context, conn *pgx.Conn, log *table, after observer.Position) (place, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementPatience)
+	defer cancel()
+	p, why, err := locate(ctx, conn, log, after)
+	if err != nil {
+		return place{}, s.failed("find the place in the change log", err)
+	}
+	if why != "" {
+		s.rewound(ctx, why)
+	}
+	return p, nil
+}
+
+func (s *Source) rewound(ctx context.Context, why string) {
+	s.cfg.Logger.Error("the history of this database is another one; reading again from where both agree", "why", why)
+	if s.cfg.Rewound != nil {
+		s.cfg.Rewound(ctx, why)
+	}
+}
+
+// locate takes a position to the log as it is now. why is for people, and empty
+// when reading goes on where it was left.
+func locate(ctx context.Context, conn *pgx.Conn, log *table, after observer.Position) (p place, why string, err error) {
+	if after == "" {
+		return place{epoch: log.history}, "", nil
+	}
+	if p, err = parsePosition(after); err != nil {
+		return place{}, "", err
+	}
+	found, err := log.find(ctx, conn, p.trail)
+	if err != nil {
+		return place{}, "", err
+	}
+	why = p.compare(found, log.history)
+	p.epoch = log.history
+	if !log.sequenceReadable {
+		return p, why, nil
+	}
+	moved, err := p.follow(ctx, conn, log)
+	if moved != "" && why != "" {
+		why += "; "
+	}
+	return p, why + moved, err
+}
+
+// follow asks the sequence how far it is. moved is for people, and empty unless
+// it moved back.
+func (p *place) follow(ctx context.Context, conn *pgx.Conn, log *table) (moved string, err error) {
+	last, err := log.lastDrawn(ctx, conn)
+	if err != nil {
+		return "", err
+	}
+	reached := p.gaps.reached()
+	if last >= reached {
+		p.gaps.drawn(last)
+		return "", nil
+	}
+	return fmt.Sprintf("the sequence stands at %d, and had given %d", last, reached), p.fallBack(ctx, conn, log, last)
+}
+
+// compare goes back to the newest row of the trail that the log still has, when
+// the histories differ. A row that is missing proves nothing in the same
+// history: it may have been pruned.
+func (p *place) compare(found map[int64]string, history string) (why string) {
+	newest, differs := len(p.trail), p.epoch != history
+	for i, m := range p.trail {
+		digest, there := found[m.pk]
+		if there && digest == m.digest {
+			newest = i
+			break
+		}
+		differs = differs || there
+	}
+	if newest == 0 || len(p.trail) == 0 || !differs {
+		return ""
+	}
+	high := p.gaps.high
+	p.trail = p.trail[newest:]
+	if len(p.trail) == 0 {
+		p.gaps = gaps{}
+		return fmt.Sprintf("no row that was read up to key %d is there as it was; beginning at the start of the log", high)
+	}
+	p.gaps.cut(p.trail[0].pk)
+	return fmt.Sprintf("the rows after key %d are not those that were read up to key %d", p.trail[0].pk, high)
+}
+
+// fallBack prepares for keys that come a second time: what the sequence has
+// given is read once more, and what it will give is waited for. Rows that are
+// there already above its last key were read.
+func (p *place) fallBack(ctx context.Context, conn *pgx.Conn, log *table, last int64) (err error) {
+	p.gaps.holes, err = log.gaps(ctx, conn, last, p.gaps.high, &owners{undrawn: true})
+	if err == nil && last > 0 {
+		p.gaps.holes = append([]hole{{1, last, &owners{}}}, p.gaps.holes...)
+	}
+	return err
+}
+
+// now is the place after everything that is visible, with the holes that
+// transactions which are still running may fill.
+func (s *Source) now(ctx context.Context, conn *pgx.Conn, log *table) (p place, err error) {
+	p.epoch = log.history
+	if err := p.end(ctx, conn, log); err != nil {
+		return p, err
+	}
+	holders, err := log.holders(ctx, conn)
+	if err != nil || len(holders) == 0 {
+		// Nobody can write below the newest row any more.
+		return p, err
+	}
+	// The owners of what one snapshot lacks are among the holders that the first
+	// poll lists.
+	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = pgx.BeginTxFunc(ctx, conn, snapshot, func(tx pgx.Tx) error {
+		if err := p.end(ctx, tx.Conn(), log); err != nil {
+			return err
+		}
+		p.gaps.holes, err = log.gaps(ctx, tx.Conn(), 0, p.gaps.high, &owners{})
+		return err
+	})
+	return p, err
+}
+
+// end moves to the newest row.
+func (p *place) end(ctx context.Context, conn *pgx.Conn, log *table) error {
+	newest, err := log.newest(ctx, conn)
+	if err == nil && newest.pk > 0 {
+		p.gaps.high, p.trail = newest.pk, []mark{newest}
+	}
+	return err
+}
