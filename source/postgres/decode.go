@@ -26,9 +26,10 @@ type row struct {
 
 func scanRow(from pgx.CollectableRow) (row, error) {
 	var r row
-	return r, from.Scan(&r.pk, &r.id, &r.objectType, &r.modification, &r.createdAt, &r.entityKey, &r.objectID,
+	err := from.Scan(&r.pk, &r.id, &r.objectType, &r.modification, &r.createdAt, &r.entityKey, &r.objectID,
 		&r.data, &r.before, &r.tenantKey, &r.tenantID, &r.contact, &r.seq, &r.duration,
 		&r.actorType, &r.actingFor, &r.schemaVersion, &r.cdcSource)
+	return r, err
 }
 
 func (r *row) size() int { return len(r.data) + len(r.before) + 256 }

@@ -32,7 +32,8 @@ func (t *table) holders(ctx context.Context, conn *pgx.Conn) (map[string]struct{
 
 // lastDrawn is the last key that the sequence gave, 0 before the first.
 func (t *table) lastDrawn(ctx context.Context, conn *pgx.Conn) (last int64, err error) {
-	return last, conn.QueryRow(ctx, lastDrawnQuery, t.layout.SequenceOID).Scan(&last)
+	err = conn.QueryRow(ctx, lastDrawnQuery, t.layout.SequenceOID).Scan(&last)
+	return last, err
 }
 
 // newest is the row with the highest key; its key is 0 when there is none.
@@ -81,6 +82,7 @@ func (t *table) gaps(ctx context.Context, conn *pgx.Conn, low, high int64, of *o
 	}
 	return pgx.CollectRows(rows, func(r pgx.CollectableRow) (hole, error) {
 		h := hole{owners: of}
-		return h, r.Scan(&h.lo, &h.hi)
+		err := r.Scan(&h.lo, &h.hi)
+		return h, err
 	})
 }

@@ -139,7 +139,7 @@ func parseHoles(text string, cursor int64) ([]hole, error) {
 	var holes []hole
 	before := int64(0)
 	everyone, unborn := &owners{}, &owners{undrawn: true}
-	for _, word := range strings.FieldsSeq(text) {
+	for word := range strings.FieldsSeq(text) {
 		word, undrawn := strings.CutSuffix(word, "!")
 		distance, size, _ := strings.Cut(word, "+")
 		lo, err := strconv.ParseInt(distance, 36, 64)
@@ -171,7 +171,7 @@ func parseHoles(text string, cursor int64) ([]hole, error) {
 
 func parseTrail(text string, cursor int64) ([]mark, error) {
 	var trail []mark
-	for _, word := range strings.FieldsSeq(text) {
+	for word := range strings.FieldsSeq(text) {
 		key, digest, ok := strings.Cut(word, ".")
 		pk, err := strconv.ParseInt(key, 36, 64)
 		if err != nil || !ok {

@@ -64,5 +64,6 @@ SELECT count(*), coalesce(max(pk), 0) FROM gone`
 func prune(ctx context.Context, conn *pgx.Conn, query string, args ...any) (n, last int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, statementPatience)
 	defer cancel()
-	return n, last, conn.QueryRow(ctx, query, args...).Scan(&n, &last)
+	err = conn.QueryRow(ctx, query, args...).Scan(&n, &last)
+	return n, last, err
 }
