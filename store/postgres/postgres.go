@@ -1,0 +1,304 @@
+// Package postgres keeps the state of the daemon, checkpoints and unfinished
+// deliveries, in a schema of its own of a PostgreSQL database: by default the
+// one that is observed.
+//
+// # Durability
+//
+// A call that changes something returns nil only after its commit. Where the
+// database has synchronous_commit = off, the store turns it on for its own
+// transactions, because a commit that a crash takes back is a webhook or an
+// email sent a second time. Other values, which say how many servers must have
+// the commit, stay as the operator chose them.
+//
+// # Transactions
+//
+// Every change is one short transaction, sent with its BEGIN and COMMIT in one
+// message, so it costs one round trip and is never left open by a daemon that
+// dies. The transaction sets what it depends on by itself: read committed,
+// read write, synchronous_commit, a statement timeout. Nothing is set for the
+// session and no named statement is kept in it, so the store works the same
+// behind a pooler in transaction mode, without being told. A URL with
+// default_query_exec_mode=cache_statement trades that for less planning.
+//
+// # Concurrency
+//
+// A Store may be used by any number of goroutines, and the schema by any number
+// of Stores and processes. Claims pass over rows that another claim holds
+// (SKIP LOCKED), and whoever changes a delivery is checked against its lease in
+// the statement that changes it.
+//
+// # The cap on dead letters
+//
+// Their number is the sum of a few counters that triggers keep, and inserting
+// one checks it. While there is room for a thousand more, inserts share an
+// advisory lock and do not wait for each other: even if all connections of the
+// server did so at once they could not pass the cap. Closer to it they take the
+// lock alone, one after the other, and so the cap holds exactly. Nothing but
+// dead letters touches the lock and the counters.
+//
+// # Outages
+//
+// A call that finds no server fails with an error that matches
+// [ErrConnect], and later ones connect again. No call waits for longer than
+// [Timeout], lists excepted, also when the network swallows the answer. Whether
+// a change was made whose answer got lost is unknown, as ever; every change may
+// be repeated.
+//
+// # Time
+//
+// Leases and due times follow the clock of the database, which all processes
+// share. Times are stored in microseconds.
+//
+// # Texts
+//
+// Everything comes back byte for byte, numbers and spaces in JSON included.
+// Texts that PostgreSQL cannot hold (a NUL character, invalid UTF-8) are stored
+// escaped, as a row that begins with escaped:" shows. The one exception: invalid
+// UTF-8 in the details and errors of attempts becomes U+FFFD.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	observer "github.com/fraiseql/observer"
+)
+
+// The defaults of [Config].
+const (
+	// DefaultSchema is where the tables are.
+	DefaultSchema = "fraiseql_observer"
+	// DefaultMaxDead is how many dead letters a store holds.
+	DefaultMaxDead = 100_000
+)
+
+const (
+	// Timeout bounds every call but the lists of deliveries and of their keys,
+	// which take as long as their rows do, up to an hour.
+	Timeout     = 30 * time.Second
+	listTimeout = time.Hour
+	// statementTimeout is what the server allows a change, in milliseconds: less
+	// than Timeout, so that the reason is known.
+	statementTimeout = "20000"
+)
+
+// Config says how to open a store. URL is required; the zero value of every
+// other field is its default.
+type Config struct {
+	// URL is the connection string, a URL or keywords and values. Its
+	// pool_max_conns bounds the connections (8), and application_name is
+	// fraiseql-observer unless it names another.
+	URL observer.Secret
+	// Schema holds the tables; "" is [DefaultSchema]. It may be any name.
+	Schema string
+	// MaxDead is how many dead letters the store holds before InsertDelivery
+	// gives [observer.ErrFull] for another; 0 is [DefaultMaxDead].
+	MaxDead int
+	// ReadOnly opens an existing store for looking at it, on a standby, too.
+	// Nothing is created or migrated, and a database without a store is an
+	// error that matches [observer.ErrNotFound].
+	ReadOnly bool
+	// Now is the clock, called concurrently; nil is the clock of the database.
+	// It is meant for tests.
+	Now func() time.Time
+}
+
+// Store is an [observer.StateStore] in PostgreSQL. Make one with [Open].
+type Store struct {
+	at       place
+	pool     *pgxpool.Pool
+	schema   schema
+	maxDead  int
+	now      func() time.Time
+	readOnly bool
+	texts    encoding
+	close    func()
+}
+
+var _ observer.StateStore = (*Store)(nil)
+
+// Open opens the store and brings its tables up to date when this role may do
+// that; otherwise the error says who has to do what. Tables that a newer
+// release has migrated are refused. The context bounds the opening only.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.MaxDead < 0 {
+		return nil, fmt.Errorf("open state store: the cap on dead letters is %d, want at least 1 (or 0 for %d)", cfg.MaxDead, DefaultMaxDead)
+	}
+	if cfg.MaxDead == 0 {
+		cfg.MaxDead = DefaultMaxDead
+	}
+	name, err := newSchema(cfg.Schema)
+	if err != nil {
+		return nil, fmt.Errorf("open state store: %w", err)
+	}
+	s := &Store{schema: name, maxDead: cfg.MaxDead, now: cfg.Now, readOnly: cfg.ReadOnly}
+	if err := s.open(ctx, cfg.URL.Reveal()); err != nil {
+		return nil, fmt.Errorf("open state store: %w", err)
+	}
+	s.close = sync.OnceFunc(s.pool.Close)
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, url string) error {
+	config, err := poolConfig(url, s.readOnly)
+	if err != nil {
+		return err
+	}
+	s.at = placeOf(config.ConnConfig)
+	// The pool outlives the opening: it ends with Close, not with ctx.
+	s.pool, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), config)
+	if err != nil {
+		return s.at.explain(err)
+	}
+	if err := s.prepare(ctx, url); err != nil {
+		s.pool.Close()
+		return err
+	}
+	return nil
+}
+
+// prepare checks what is in the database, and migrates it if need be.
+func (s *Store) prepare(ctx context.Context, url string) error {
+	if err := s.query(ctx, func(ctx context.Context) error {
+		var serverEncoding string
+		err := s.row(ctx, "SELECT current_setting('server_encoding')").Scan(&serverEncoding)
+		s.texts.ascii = serverEncoding != "UTF8" && serverEncoding != "SQL_ASCII"
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := s.checkVersion(ctx, url); err != nil {
+		return err
+	}
+	return s.query(ctx, s.checkRights)
+}
+
+// Close waits for the calls under way and closes the connections.
+func (s *Store) Close() error {
+	s.close()
+	return nil
+}
+
+// clock is the time by which leases and due times are judged, in statements
+// whose first parameter is that of a test, or NULL.
+const clock = "coalesce($1::timestamptz, clock_timestamp())"
+
+// clockNow is the argument for clock.
+func (s *Store) clockNow() any {
+	if s.now == nil {
+		return nil
+	}
+	return s.now()
+}
+
+// row runs a query for one row.
+func (s *Store) row(ctx context.Context, sql string, args ...any) pgx.Row {
+	return s.pool.QueryRow(ctx, s.schema.in(sql), args...)
+}
+
+// query bounds the time of a call and explains its error.
+func (s *Store) query(ctx context.Context, run func(context.Context) error) error {
+	return s.bounded(ctx, Timeout, run)
+}
+
+func (s *Store) bounded(ctx context.Context, limit time.Duration, run func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := run(limited)
+	switch {
+	case err == nil || errors.Is(err, observer.ErrNotFound):
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err() // whatever else went wrong then, this came first
+	case limited.Err() != nil:
+		return s.at.silent(limit)
+	}
+	return s.at.explain(err)
+}
+
+const (
+	begin  = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+	commit = "COMMIT"
+	// durable repairs the one value that would break the promise.
+	durable = `
+SELECT set_config('statement_timeout', '` + statementTimeout + `', true),
+       CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END`
+)
+
+// change is a transaction in the making.
+type change struct {
+	schema schema
+	batch  pgx.Batch
+}
+
+// exec adds a statement whose number of changed rows is stored in n.
+func (c *change) exec(n *int64, sql string, args ...any) {
+	c.rows(func(rows pgx.Rows) error {
+		for rows.Next() { // a statement may give rows that nobody asks for
+		}
+		*n = rows.CommandTag().RowsAffected()
+		return rows.Err()
+	}, sql, args...)
+}
+
+// rows adds a statement that gives rows. What read finds counts only when the
+// change succeeds.
+func (c *change) rows(read func(pgx.Rows) error, sql string, args ...any) {
+	c.batch.Queue(c.schema.in(sql), args...).Query(read)
+}
+
+// change runs one transaction and says what was being done when it fails.
+func (s *Store) change(ctx context.Context, what string, fill func(*change)) error {
+	if s.readOnly {
+		return fmt.Errorf("%s: the state store %s was opened for reading only", what, s.at)
+	}
+	c := &change{schema: s.schema}
+	c.batch.Queue(begin)
+	c.batch.Queue(durable)
+	fill(c)
+	c.batch.Queue(commit)
+	// An error leaves the transaction open; the pool then closes the connection,
+	// which ends it.
+	err := s.query(ctx, func(ctx context.Context) error { return s.pool.SendBatch(ctx, &c.batch).Close() })
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// exists reports whether there is a delivery.
+func (s *Store) exists(ctx context.Context, key string) (bool, error) {
+	short, _ := s.texts.key(key)
+	var there bool
+	err := s.query(ctx, func(ctx context.Context) error {
+		return s.row(ctx, "SELECT EXISTS (SELECT FROM {{schema}}.tb_delivery WHERE key = $1)", short).Scan(&there)
+	})
+	return there, err
+}
+
+// missingOrBusy says why a statement about a delivery found no row to change.
+func (s *Store) missingOrBusy(ctx context.Context, what, key string) error {
+	there, err := s.exists(ctx, key)
+	switch {
+	case err != nil:
+	case there:
+		err = observer.ErrBusy
+	default:
+		err = observer.ErrNotFound
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// notFound turns the absence of a row into the answer it is.
+func notFound(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return observer.ErrNotFound
+	}
+	return err
+}
