@@ -18,8 +18,7 @@ import (
 
 // Options are what a daemon is made of.
 type Options struct {
-	// Config is a valid configuration. Required. When it was read from a file,
-	// call New soon: an edit after New is noticed, one before it is not.
+	// Config is a valid configuration. Required.
 	Config *config.Config
 	// Load reads the configuration again for a reload; nil means that it
 	// cannot be reloaded.
@@ -34,7 +33,6 @@ type App struct {
 	topology *topology.Topology
 	lock     *lock
 	logger   *slog.Logger
-	loaded   fileStamp // of the configuration file when the daemon was made
 
 	mu      sync.Mutex // one reload at a time
 	current *config.Config
@@ -46,8 +44,6 @@ func New(ctx context.Context, opts Options) (*App, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	// First, because opening the state takes time in which the file can change.
-	loaded := stamp(opts.Config.Path)
 	locked, err := acquire(opts.Config.State.FilePath())
 	if err != nil {
 		return nil, err
@@ -58,7 +54,7 @@ func New(ctx context.Context, opts Options) (*App, error) {
 	}
 	return &App{
 		opts: opts, topology: t, lock: locked, logger: opts.Logger,
-		loaded: loaded, current: opts.Config,
+		current: opts.Config,
 	}, nil
 }
 

@@ -28,7 +28,9 @@ func (a *App) Reload() error {
 	if err := a.topology.Reload(next); err != nil {
 		return err
 	}
-	if changed := a.current.Diff(next); len(changed) > 0 {
+	// What a restart would change, not what differs from the last reload: that
+	// was never in effect.
+	if changed := a.opts.Config.Diff(next); len(changed) > 0 {
 		a.logger.Warn("these sections changed and take effect at the next start", "sections", strings.Join(changed, ", "))
 	}
 	a.current = next
@@ -36,8 +38,8 @@ func (a *App) Reload() error {
 	return nil
 }
 
-// watch reloads when the configuration file is not the one of [New] any more,
-// and after every later change, until ctx ends. It looks at the file's time and
+// watch reloads when the configuration file is not the one that was loaded any
+// more, and after every later change, until ctx ends. It looks at the file's time and
 // size instead of asking the operating system for news: editors and
 // configuration managers replace files in too many ways.
 func (a *App) watch(ctx context.Context) error {
@@ -45,7 +47,11 @@ func (a *App) watch(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	for seen := a.loaded; ; {
+	seen := stampOf(a.opts.Config.Modified, a.opts.Config.Size)
+	if a.opts.Config.Modified.IsZero() { // it was not made by config.Load
+		seen = stamp(a.opts.Config.Path)
+	}
+	for {
 		if now := stamp(a.opts.Config.Path); now != seen && now != (fileStamp{}) {
 			seen = now
 			if err := a.Reload(); err != nil {
@@ -69,5 +75,9 @@ func stamp(path string) fileStamp {
 	if err != nil {
 		return fileStamp{}
 	}
-	return fileStamp{modified: info.ModTime().UnixNano(), size: info.Size()}
+	return stampOf(info.ModTime(), info.Size())
+}
+
+func stampOf(modified time.Time, size int64) fileStamp {
+	return fileStamp{modified: modified.UnixNano(), size: size}
 }

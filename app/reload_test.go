@@ -106,6 +106,58 @@ func TestEditBeforeTheWatchBeginsIsNoticed(t *testing.T) {
 	})
 }
 
+// An edit between the reading of the file and New is noticed, too.
+func TestEditBeforeNewIsNoticed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEdited(t, "first")
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		e.write(t, "first", "second")
+		daemon, err := New(t.Context(), e.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.App = daemon
+		stop := e.start(t)
+		defer stop()
+		round(0)
+		e.want(t, "at the start of the watch", "first", "second")
+	})
+}
+
+// A section that differs from what the daemon started with needs a restart at
+// every reload, and needs none any more when it is put back.
+func TestReloadComparesWithTheStart(t *testing.T) {
+	t.Parallel()
+	e := newEdited(t, "first")
+	t.Cleanup(func() { _ = e.Close() })
+	load, longer := e.opts.Load, time.Duration(0)
+	e.opts.Load = func() (*config.Config, error) {
+		cfg, err := load()
+		if err == nil {
+			cfg.Databases[0].Retention += longer
+		}
+		return cfg, err
+	}
+	announced := func() int {
+		t.Helper()
+		if err := e.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(e.log.String(), "sections=databases")
+	}
+	longer = time.Hour
+	if first, again := announced(), announced(); first != 1 || again != 2 {
+		t.Errorf("announced %d times after the first reload and %d after the second, want 1 and 2", first, again)
+	}
+	longer = 0
+	if back := announced(); back != 2 {
+		t.Errorf("announced %d times after it was put back, want 2", back)
+	}
+}
+
 // A file that nobody touched, or that is gone for a moment, is not read again; a
 // bad one is refused once.
 func TestWatchReloadsOnlyWhatChanged(t *testing.T) {

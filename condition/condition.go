@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"cel.dev/cel-go/common/types"
 
@@ -42,9 +43,28 @@ func (c *Compiler) Compile(src string) (*Condition, error) {
 		return nil, err
 	}
 	if !program.MayBe(types.BoolType) {
-		return nil, fmt.Errorf("the condition gives %s, not true or false", program.TypeName())
+		return nil, fmt.Errorf("the condition gives %s, not true or false", word(program.TypeName()))
 	}
 	return &Condition{source: src, program: program}, nil
+}
+
+// word says in plain words what CEL calls a type.
+func word(typeName string) string {
+	if inner, ok := strings.CutPrefix(typeName, "wrapper("); ok {
+		return word(strings.TrimSuffix(inner, ")")) + " or null"
+	}
+	kind, _, _ := strings.Cut(typeName, "(")
+	switch kind {
+	case "int", "uint", "double":
+		return "a number"
+	case "map":
+		return "an object"
+	case "null":
+		return kind
+	case "event":
+		return "an " + kind
+	}
+	return "a " + kind
 }
 
 // Match reports whether e satisfies the condition. A condition that cannot be

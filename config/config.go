@@ -15,6 +15,10 @@ import (
 type Config struct {
 	// Path is the file it was read from, as it was named.
 	Path string `toml:"-"`
+	// Modified and Size are those of the file just before it was read; zero
+	// where there was no file.
+	Modified time.Time `toml:"-"`
+	Size     int64     `toml:"-"`
 	// Databases are where changes come from: at least one.
 	Databases []Database `toml:"databases"`
 	// State is where the daemon keeps what it must not forget.

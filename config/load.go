@@ -19,11 +19,20 @@ const maxFile = 4 << 20
 // os.LookupEnv in a program. It gives a *[FileError] when the file cannot be
 // read, and [Errors] with every mistake that is in it.
 func Load(path string, lookup func(string) (string, bool)) (*Config, error) {
+	// Before it is read, so that what changes meanwhile shows as a difference.
+	before, err := os.Stat(path)
+	if err != nil {
+		return nil, &FileError{Path: path, Err: err}
+	}
 	data, err := readFile(path)
 	if err != nil {
 		return nil, &FileError{Path: path, Err: err}
 	}
-	return Parse(path, data, lookup)
+	c, err := Parse(path, data, lookup)
+	if err == nil {
+		c.Modified, c.Size = before.ModTime(), before.Size()
+	}
+	return c, err
 }
 
 func readFile(path string) (_ []byte, err error) {
