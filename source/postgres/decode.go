@@ -15,13 +15,16 @@ import (
 // row is one row of the log as the queries select it.
 type row struct {
 	pk                                             int64
-	id, objectType, modification                   *string
+	id, objectType, modification                   pgtype.Text
 	createdAt                                      pgtype.Timestamptz
-	entityKey, objectID                            *string
+	entityKey, objectID                            pgtype.Text
 	data, before                                   []byte
-	tenantKey, tenantID, contact                   *string
+	tenantKey, tenantID, contact                   pgtype.Text
 	seq, duration                                  *int64
-	actorType, actingFor, schemaVersion, cdcSource *string
+	actorType, actingFor, schemaVersion, cdcSource pgtype.Text
+
+	// checked: the server has made sure that the images are JSON.
+	checked bool
 }
 
 func scanRow(from pgx.CollectableRow) (row, error) {
@@ -46,7 +49,7 @@ func (r *row) message(source string) observer.Message {
 		return observer.Message{Event: e}
 	}
 	return observer.Message{Malformed: &observer.Malformed{
-		ID: text(r.id), EntityType: text(r.objectType), EntityID: r.entityID(),
+		ID: r.id.String, EntityType: r.objectType.String, EntityID: r.entityID(),
 		Reason: err.Error(), Source: source, Position: rowPosition(r.pk),
 	}}
 }
@@ -54,13 +57,13 @@ func (r *row) message(source string) observer.Message {
 // event gives the first reason why the row is not an event.
 func (r *row) event() (*observer.Event, error) {
 	e := &observer.Event{
-		ID: text(r.id), EntityType: text(r.objectType), EntityID: r.entityID(),
-		UserID: text(r.contact), Seq: r.seq, DurationMS: r.duration,
-		ActorType: text(r.actorType), ActingFor: text(r.actingFor),
-		SchemaVersion: text(r.schemaVersion), CDCSource: text(r.cdcSource),
+		ID: r.id.String, EntityType: r.objectType.String, EntityID: r.entityID(),
+		UserID: r.contact.String, Seq: r.seq, DurationMS: r.duration,
+		ActorType: r.actorType.String, ActingFor: r.actingFor.String,
+		SchemaVersion: r.schemaVersion.String, CDCSource: r.cdcSource.String,
 	}
-	if e.TenantID = text(r.tenantKey); e.TenantID == "" {
-		e.TenantID = text(r.tenantID)
+	if e.TenantID = r.tenantKey.String; e.TenantID == "" {
+		e.TenantID = r.tenantID.String
 	}
 	if err := r.identify(e); err != nil {
 		return nil, err
@@ -77,34 +80,34 @@ func (r *row) identify(e *observer.Event) (err error) {
 		return errors.New("id is NULL")
 	case strings.HasPrefix(e.ID, malformedPrefix):
 		return fmt.Errorf("id begins with the reserved word %q", malformedPrefix)
-	case r.modification == nil:
+	case !r.modification.Valid:
 		return errors.New("modification_type is NULL")
 	}
-	if e.Operation, err = observer.ParseOperation(*r.modification); err != nil {
+	if e.Operation, err = observer.ParseOperation(r.modification.String); err != nil {
 		return err
 	}
 	if e.EntityType == "" {
 		return errors.New("object_type is empty")
 	}
-	if r.entityKey == nil && r.objectID == nil && e.Operation != observer.Custom {
+	if !r.entityKey.Valid && !r.objectID.Valid && e.Operation != observer.Custom {
 		return fmt.Errorf("object_id is NULL on %s", e.Operation)
 	}
 	return nil
 }
 
 func (r *row) entityID() string {
-	if r.entityKey != nil {
-		return *r.entityKey
+	if r.entityKey.Valid {
+		return r.entityKey.String
 	}
-	return text(r.objectID)
+	return r.objectID.String
 }
 
 func (r *row) images(e *observer.Event) error {
-	data, err := image("object_data", r.data)
+	data, err := r.image("object_data", r.data)
 	if err != nil {
 		return err
 	}
-	before, err := image("object_data_before", r.before)
+	before, err := r.image("object_data_before", r.before)
 	if err != nil {
 		return err
 	}
@@ -121,13 +124,13 @@ func (r *row) images(e *observer.Event) error {
 	return nil
 }
 
-// image checks that a column holds JSON: a log made elsewhere may have text
-// there.
-func image(column string, b []byte) (json.RawMessage, error) {
+// image checks that a column holds JSON where the server has not: a log made
+// elsewhere may have text there.
+func (r *row) image(column string, b []byte) (json.RawMessage, error) {
 	switch {
 	case b == nil || string(b) == "null":
 		return nil, nil
-	case !json.Valid(b):
+	case !r.checked && !json.Valid(b):
 		return nil, errors.New(column + " is not JSON")
 	}
 	return b, nil
@@ -146,11 +149,4 @@ func (r *row) time(e *observer.Event) error {
 	}
 	e.Timestamp = t.Time.UTC()
 	return nil
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // holdersQuery lists who has drawn from the sequence and is not finished.
@@ -38,13 +39,13 @@ func (t *table) lastDrawn(ctx context.Context, conn *pgx.Conn) (last int64, err 
 
 // newest is the row with the highest key; its key is 0 when there is none.
 func (t *table) newest(ctx context.Context, conn *pgx.Conn) (m mark, err error) {
-	var id *string
+	var id pgtype.Text
 	err = conn.QueryRow(ctx, `SELECT pk_entity_change_log, id::text FROM `+t.name+`
  ORDER BY pk_entity_change_log DESC LIMIT 1`).Scan(&m.pk, &id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return mark{}, nil
 	}
-	m.digest = digestOf(text(id))
+	m.digest = digestOf(id.String)
 	return m, err
 }
 
@@ -61,9 +62,9 @@ func (t *table) find(ctx context.Context, conn *pgx.Conn, trail []mark) (map[int
 	}
 	found := map[int64]string{}
 	var pk int64
-	var id *string
+	var id pgtype.Text
 	_, err = pgx.ForEachRow(rows, []any{&pk, &id}, func() error {
-		found[pk] = digestOf(text(id))
+		found[pk] = digestOf(id.String)
 		return nil
 	})
 	return found, err

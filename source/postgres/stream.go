@@ -136,6 +136,7 @@ func (s *stream) read(ctx context.Context) (batch, error) {
 		if err != nil {
 			return b, err
 		}
+		r.checked = s.log.checked
 		b.rows = append(b.rows, r)
 		if size += r.size(); size >= batchBytes {
 			break
@@ -190,7 +191,7 @@ func (s *stream) take(ctx context.Context, rows []row, fresh *owners) error {
 		s.buf = append(s.buf, msg)
 	}
 	if late < len(s.buf) {
-		s.place.trail = leave(s.place.trail, mark{s.place.gaps.high, digestOf(text(rows[len(rows)-1].id))})
+		s.place.trail = leave(s.place.trail, mark{s.place.gaps.high, digestOf(rows[len(rows)-1].id.String)})
 	}
 	s.share(late)
 	return nil

@@ -23,7 +23,9 @@ type table struct {
 	history string
 	// sequenceReadable: the role may ask the sequence how far it is.
 	sequenceReadable bool
-	columns          string
+	// checked: the columns of images have types that hold nothing but JSON.
+	checked bool
+	columns string
 }
 
 const hiddenAdvice = "let the reader's role own the table, or ALTER ROLE ... BYPASSRLS"
@@ -64,12 +66,15 @@ SELECT d.oid,
          || '.' || left(pg_walfile_name(pg_current_wal_lsn()), 8) || '.' || d.oid || '.' || $1::oid,
        has_table_privilege($1::oid, 'SELECT'),
        row_security_active($1::oid),
-       has_sequence_privilege($2::oid, 'SELECT, USAGE')
+       has_sequence_privilege($2::oid, 'SELECT, USAGE'),
+       NOT EXISTS (SELECT FROM pg_attribute AS a
+                    WHERE a.attrelid = $1::oid AND a.attname IN ('object_data', 'object_data_before')
+                      AND a.atttypid NOT IN ('json'::regtype, 'jsonb'::regtype) AND NOT a.attisdropped)
   FROM pg_database d
  WHERE d.datname = current_database()`
 	var readable, hidden bool
 	err := conn.QueryRow(ctx, query, t.layout.TableOID, t.layout.SequenceOID).
-		Scan(&t.database, &t.history, &readable, &hidden, &t.sequenceReadable)
+		Scan(&t.database, &t.history, &readable, &hidden, &t.sequenceReadable, &t.checked)
 	switch {
 	case err != nil:
 		return s.failed("look at the server", err)
@@ -162,7 +167,7 @@ func (t *table) complete(ctx context.Context, conn *pgx.Conn, source string, r *
 	var raw []byte
 	err := conn.QueryRow(ctx, `SELECT to_jsonb(l)::text FROM `+t.name+` AS l WHERE l.pk_entity_change_log = $1`, r.pk).Scan(&raw)
 	if errors.Is(err, pgx.ErrNoRows) { // it was pruned in between
-		raw, err = json.Marshal(map[string]any{"pk_entity_change_log": r.pk, "id": r.id})
+		raw, err = json.Marshal(map[string]any{"pk_entity_change_log": r.pk, "id": r.id.String})
 	}
 	if err != nil {
 		return err

@@ -45,6 +45,15 @@ func BenchmarkRelaySQLite(b *testing.B) {
 // copyAll relays b.N events to a handler that does nothing.
 func copyAll(b *testing.B, source observer.Source, store observer.CheckpointStore) {
 	b.Helper()
+	b.ReportAllocs()
+	b.ResetTimer()
+	relayed(b, source, store, b.N)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// relayed relays n events to a handler that does nothing, and stops.
+func relayed(b *testing.B, source observer.Source, store observer.CheckpointStore, n int) {
+	b.Helper()
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	var handled atomic.Int64
@@ -52,16 +61,13 @@ func copyAll(b *testing.B, source observer.Source, store observer.CheckpointStor
 		Source: source, Checkpoints: store, Logger: slog.New(slog.DiscardHandler),
 		Malformed: func(context.Context, *observer.Malformed) error { return nil },
 		Handler: observer.HandlerFunc(func(context.Context, *observer.Event) error {
-			if handled.Add(1) == int64(b.N) {
+			if handled.Add(1) == int64(n) {
 				cancel()
 			}
 			return nil
 		}),
 	})
-	b.ReportAllocs()
-	b.ResetTimer()
 	if err := r.Run(ctx); err != nil {
 		b.Fatal(err)
 	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
