@@ -45,6 +45,8 @@ func layerViolations() []violation {
 		{layers, "middleware imports source/sqlite", one("middleware/x.go", importing("middleware", module+"/source/sqlite"))},
 		{layers, "executor imports internal/celenv", one("executor/x.go", importing("executor", module+"/internal/celenv"))},
 		{layers, "source/sqlite imports store/sqlite", one("source/sqlite/x.go", importing("sqlite", module+"/store/sqlite"))},
+		{layers, "source/postgres/changelog imports source/sqlite", one("source/postgres/changelog/x.go", importing("changelog", module+"/source/sqlite"))},
+		{layers, "source/sqlite imports source/postgres/changelog", one("source/sqlite/x.go", importing("sqlite", module+"/source/postgres/changelog"))},
 		{layers, "action/slack imports action/webhook", one("action/slack/x.go", importing("slack", module+"/action/webhook"))},
 		{layers, "store/memory imports template", one("store/memory/x.go", importing("memory", module+"/template"))},
 		{layers, "store/storetest imports store/memory", one("store/storetest/x.go", importing("storetest", module+"/store/memory"))},

@@ -97,9 +97,19 @@ func mayImport(from, to string) bool {
 		return false
 	case suite:
 		return target == root || target == leaf || target == suite
+	case adapter:
+		return target == root || target == leaf || (target == adapter && adapterOf(from) == adapterOf(to))
 	default:
 		return target == root || target == leaf || strings.HasPrefix(to, from+"/")
 	}
+}
+
+// adapterOf gives the folder of the whole adapter that a package is part of, such
+// as source/postgres for source/postgres/changelog. The parts of one adapter may
+// import each other.
+func adapterOf(dir string) string {
+	elements := strings.Split(dir, "/")
+	return strings.Join(elements[:min(2, len(elements))], "/")
 }
 
 func explain(l layer) string {

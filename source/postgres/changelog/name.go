@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // The names that writers, the log and its reader agree on.
@@ -48,7 +46,7 @@ func (n Name) OrDefault() Name {
 // String writes the name so that it can stand in SQL, quoted.
 func (n Name) String() string {
 	n = n.OrDefault()
-	return quoteName(n.Schema, n.Table)
+	return QuoteName(n.Schema, n.Table)
 }
 
 // plain writes the name for people.
@@ -60,7 +58,7 @@ func (n Name) plain() string {
 // sequence is the producer's sequence, which stands beside the log.
 func (n Name) sequence() string {
 	n = n.OrDefault()
-	return quoteName(n.Schema, "seq_"+strings.TrimPrefix(n.Table, "tb_"))
+	return QuoteName(n.Schema, "seq_"+strings.TrimPrefix(n.Table, "tb_"))
 }
 
 // WakeKey is the advisory lock by which writers know that the reader of a log
@@ -131,15 +129,4 @@ func (o Options) check() error {
 }
 
 // own is a name in our own schema, quoted.
-func (o Options) own(name string) string { return quoteName(o.Schema, name) }
-
-func quoteName(parts ...string) string { return pgx.Identifier(parts).Sanitize() }
-
-// quoteText writes an SQL text literal, whatever standard_conforming_strings is.
-func quoteText(text string) string {
-	quoted := "'" + strings.ReplaceAll(text, "'", "''") + "'"
-	if strings.Contains(quoted, `\`) {
-		return "E" + strings.ReplaceAll(quoted, `\`, `\\`)
-	}
-	return quoted
-}
+func (o Options) own(name string) string { return QuoteName(o.Schema, name) }

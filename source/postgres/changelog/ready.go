@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -66,14 +67,19 @@ func ownMissing(ctx context.Context, conn *pgx.Conn, o Options) (list []string, 
 			list = append(list, "table "+o.Schema+"."+name)
 		}
 	}
-	var body string
-	err = conn.QueryRow(ctx, `SELECT coalesce(max(f.prosrc), '') FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace s ON s.oid = f.pronamespace
-		WHERE s.nspname = $1 AND f.proname = $2`, o.Schema, wakeFunction).Scan(&body)
-	if err != nil {
-		return nil, err
+	for name, right := range map[string]func(string) bool{
+		wakeFunction:  func(body string) bool { return body == wakeBody(modeOf(body)) },
+		ValueFunction: func(body string) bool { return body == valueBody },
+	} {
+		var body string
+		if err := conn.QueryRow(ctx, `SELECT coalesce(max(f.prosrc), '') FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace s ON s.oid = f.pronamespace
+			WHERE s.nspname = $1 AND f.proname = $2`, o.Schema, name).Scan(&body); err != nil {
+			return nil, err
+		}
+		if !right(strings.TrimSpace(body)) {
+			list = append(list, "function "+o.Schema+"."+name+" as this version has it")
+		}
 	}
-	if strings.TrimSpace(body) != wakeBody(modeOf(body)) {
-		list = append(list, "function "+o.Schema+"."+wakeFunction+" as this version has it")
-	}
+	slices.Sort(list)
 	return list, nil
 }

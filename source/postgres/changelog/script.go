@@ -44,9 +44,9 @@ func (o Options) migrationKey() int64 { return lockKey("migration", o.Schema) }
 // createSchema does not ask for the right to create schemas where it exists,
 // which CREATE SCHEMA IF NOT EXISTS does.
 func createSchema(name string) string {
-	create := "CREATE SCHEMA " + quoteName(name)
-	return "DO " + dollar(fmt.Sprintf("BEGIN\n\tIF pg_catalog.to_regnamespace(%s) IS NULL THEN\n\t\t%s;\n\tEND IF;\nEND",
-		quoteText(quoteName(name)), create))
+	create := "CREATE SCHEMA " + QuoteName(name)
+	return "DO " + QuoteBody(fmt.Sprintf("BEGIN\n\tIF pg_catalog.to_regnamespace(%s) IS NULL THEN\n\t\t%s;\n\tEND IF;\nEND",
+		QuoteText(QuoteName(name)), create))
 }
 
 // migration creates what is missing. It may be run again.
@@ -63,7 +63,7 @@ func migration(o Options) []string {
 			"\tat timestamptz NOT NULL DEFAULT pg_catalog.now(),\n" +
 			"\ttable_name text NOT NULL,\n\toperation text NOT NULL,\n\treason text NOT NULL\n)",
 	}
-	return append(all, wake(o)...)
+	return append(append(all, valueDefinition(o)), wake(o)...)
 }
 
 // UnrecordedTable is the table in our own schema in which the functions of
@@ -76,8 +76,8 @@ const UnrecordedTable = "tb_capture_unrecorded"
 func createTable(n Name) string {
 	var list []string
 	for _, c := range append(required(), optional()...) {
-		extra := strings.ReplaceAll(c.extra, "%SEQUENCE%", quoteText(n.sequence())+"::pg_catalog.regclass")
-		list = append(list, strings.TrimSpace("\t"+quoteName(c.name)+" "+c.kind+" "+extra))
+		extra := strings.ReplaceAll(c.extra, "%SEQUENCE%", QuoteText(n.sequence())+"::pg_catalog.regclass")
+		list = append(list, strings.TrimSpace("\t"+QuoteName(c.name)+" "+c.kind+" "+extra))
 	}
 	return fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s (
 	%s
@@ -88,16 +88,7 @@ func createTable(n Name) string {
 func completeTable(n Name) string {
 	var list []string
 	for _, c := range optional() {
-		list = append(list, "ADD COLUMN IF NOT EXISTS "+quoteName(c.name)+" "+c.kind)
+		list = append(list, "ADD COLUMN IF NOT EXISTS "+QuoteName(c.name)+" "+c.kind)
 	}
 	return fmt.Sprintf("ALTER TABLE %s\n\t%s", n, strings.Join(list, ",\n\t"))
-}
-
-// dollar quotes the body of a function.
-func dollar(body string) string {
-	tag := "$body$"
-	for i := 1; strings.Contains(body, tag); i++ {
-		tag = fmt.Sprintf("$body%d$", i)
-	}
-	return tag + "\n" + body + "\n" + tag
 }

@@ -21,7 +21,7 @@ func wake(o Options) []string {
 	all := []string{}
 	if o.Notify != "" {
 		all = append(all, fmt.Sprintf("INSERT INTO %s (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-			o.own(settingTable), quoteText(notifySetting), quoteText(string(o.Notify))))
+			o.own(settingTable), QuoteText(notifySetting), QuoteText(string(o.Notify))))
 	}
 	mode := o.Notify
 	if mode == "" {
@@ -29,7 +29,7 @@ func wake(o Options) []string {
 	}
 	return append(all,
 		fmt.Sprintf("INSERT INTO %s (name, value) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING",
-			o.own(settingTable), quoteText(notifySetting), quoteText(string(mode))),
+			o.own(settingTable), QuoteText(notifySetting), QuoteText(string(mode))),
 		wakeDefinition(o, mode),
 		fmt.Sprintf("DROP TRIGGER IF EXISTS %s ON %s", WakeTrigger, o.Log),
 		fmt.Sprintf("CREATE TRIGGER %s AFTER INSERT ON %s\n\tFOR EACH STATEMENT EXECUTE FUNCTION %s('%d')",
@@ -37,7 +37,7 @@ func wake(o Options) []string {
 }
 
 func wakeDefinition(o Options, mode Notify) string {
-	return fmt.Sprintf("CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql AS %s", o.own(wakeFunction), dollar(wakeBody(mode)))
+	return fmt.Sprintf("CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql AS %s", o.own(wakeFunction), QuoteBody(wakeBody(mode)))
 }
 
 // wakeMark begins the line of the function that says its mode.
