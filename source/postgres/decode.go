@@ -15,6 +15,7 @@ import (
 // row is one row of the log as the queries select it.
 type row struct {
 	pk                                             int64
+	sequenceFile                                   uint32
 	id, objectType, modification                   pgtype.Text
 	createdAt                                      pgtype.Timestamptz
 	entityKey, objectID                            pgtype.Text
@@ -29,7 +30,7 @@ type row struct {
 
 func scanRow(from pgx.CollectableRow) (row, error) {
 	var r row
-	err := from.Scan(&r.pk, &r.id, &r.objectType, &r.modification, &r.createdAt, &r.entityKey, &r.objectID,
+	err := from.Scan(&r.pk, &r.sequenceFile, &r.id, &r.objectType, &r.modification, &r.createdAt, &r.entityKey, &r.objectID,
 		&r.data, &r.before, &r.tenantKey, &r.tenantID, &r.contact, &r.seq, &r.duration,
 		&r.actorType, &r.actingFor, &r.schemaVersion, &r.cdcSource)
 	return r, err

@@ -20,6 +20,13 @@
 // draws its key after the earlier one committed. That needs a sequence without
 // a cache; another one is refused, and so is a standby.
 //
+// # What a writer must keep to
+//
+// Capture does all of it. An application that writes the log itself changes the
+// row first and writes the log after it, in the same transaction, and lets the
+// log draw the key: a key that another transaction drew is taken for dead when
+// that one ends.
+//
 // # Positions
 //
 // A position holds the cursor, the holes, the history (cluster, timeline,
@@ -28,8 +35,9 @@
 // back to the newest row of the trail that both histories have: keys are used a
 // second time there, but event ids are not, so nothing of the new history is
 // skipped and what comes again comes under its old id. When the sequence moves
-// back (TRUNCATE ... RESTART IDENTITY, setval), the keys it gives again are read
-// again. Both are reported to Config.Rewound.
+// back (TRUNCATE ... RESTART IDENTITY, setval, a crash that lost commits made with
+// synchronous_commit off), the keys it gives again are read again, from the
+// newest row of the trail on. Both are reported to Config.Rewound.
 //
 // While a transaction hangs, the holes that others leave by rolling back stay
 // open too. Above about a thousand of them the rows of a batch share a position,

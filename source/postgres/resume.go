@@ -97,15 +97,34 @@ func (p *place) compare(found map[int64]string, history string) (why string) {
 	return fmt.Sprintf("the rows after key %d are not those that were read up to key %d", p.trail[0].pk, high)
 }
 
-// fallBack prepares for keys that come a second time: what the sequence has
-// given is read once more, and what it will give is waited for. Rows that are
-// there already above its last key were read.
-func (p *place) fallBack(ctx context.Context, conn *pgx.Conn, log *table, last int64) (err error) {
-	p.gaps.holes, err = log.gaps(ctx, conn, last, p.gaps.high, &owners{undrawn: true})
-	if err == nil && last > 0 {
-		p.gaps.holes = append([]hole{{1, last, &owners{}}}, p.gaps.holes...)
+// fallBack prepares for keys that come a second time. The log is taken to be as
+// it was up to the newest row of the trail that is still there: after a crash
+// that lost commits the server had not waited for, that is where the keys begin
+// anew. What the sequence has given above it is read once more, and what it will
+// give is waited for; rows above the sequence's last key were read.
+func (p *place) fallBack(ctx context.Context, conn *pgx.Conn, log *table, last int64) error {
+	found, err := log.find(ctx, conn, p.trail)
+	if err != nil {
+		return err
 	}
-	return err
+	kept := int64(0)
+	for _, m := range p.trail {
+		if digest, there := found[m.pk]; there && digest == m.digest && m.pk <= last {
+			kept = m.pk
+			break
+		}
+	}
+	unborn, err := log.gaps(ctx, conn, last, p.gaps.high, &owners{undrawn: true})
+	if err != nil {
+		return err
+	}
+	high := p.gaps.high
+	p.gaps.cut(kept)
+	if kept < last {
+		p.gaps.holes = append(p.gaps.holes, hole{kept + 1, last, &owners{}})
+	}
+	p.gaps.holes, p.gaps.high = append(p.gaps.holes, unborn...), high
+	return nil
 }
 
 // now is the place after everything that is visible, with the holes that

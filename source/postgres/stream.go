@@ -45,6 +45,10 @@ type stream struct {
 	closed bool
 }
 
+// errRestarted: the keys of these rows may have been used before, and rows with
+// lower ones be new. Opening again finds out.
+var errRestarted = errors.New("the sequence of the change log was restarted")
+
 var errClosed = errors.New("the stream is closed")
 
 // Next blocks until there is a message or ctx ends.
@@ -135,6 +139,9 @@ func (s *stream) read(ctx context.Context) (batch, error) {
 		r, err := scanRow(rows)
 		if err != nil {
 			return b, err
+		}
+		if r.sequenceFile != s.log.sequenceFile {
+			return b, errRestarted
 		}
 		r.checked = s.log.checked
 		b.rows = append(b.rows, r)

@@ -18,9 +18,11 @@ type table struct {
 	name     string // quoted
 	layout   changelog.Layout
 	database uint32 // oid
-	// history names what the keys of this log mean: the cluster, its timeline
-	// and the table.
-	history string
+	// history names what the keys of this log mean: the cluster, its timeline,
+	// the table, and the file of the sequence, which is another one when the
+	// sequence was restarted.
+	history      string
+	sequenceFile uint32
 	// sequenceReadable: the role may ask the sequence how far it is.
 	sequenceReadable bool
 	// checked: the columns of images have types that hold nothing but JSON.
@@ -52,7 +54,7 @@ func (s *Source) inspect(ctx context.Context, conn *pgx.Conn) (*table, error) {
 		return nil, fmt.Errorf("%w: %s has CACHE %d, so that changes of one entity would come in the wrong order: ALTER SEQUENCE %s CACHE 1",
 			ErrSequenceCache, layout.Sequence, layout.SequenceCache, layout.Sequence)
 	}
-	t := &table{name: s.cfg.Log.String(), layout: layout, columns: selected(layout.Columns)}
+	t := &table{name: s.cfg.Log.String(), layout: layout, columns: selected(layout)}
 	return t, s.rights(ctx, conn, t)
 }
 
@@ -63,7 +65,9 @@ func (s *Source) rights(ctx context.Context, conn *pgx.Conn, t *table) error {
 	const query = `
 SELECT d.oid,
        (SELECT system_identifier::text FROM pg_control_system())
-         || '.' || left(pg_walfile_name(pg_current_wal_lsn()), 8) || '.' || d.oid || '.' || $1::oid,
+         || '.' || left(pg_walfile_name(pg_current_wal_lsn()), 8) || '.' || d.oid || '.' || $1::oid
+         || '.' || pg_relation_filenode($2::oid),
+       pg_relation_filenode($2::oid),
        has_table_privilege($1::oid, 'SELECT'),
        row_security_active($1::oid),
        has_sequence_privilege($2::oid, 'SELECT, USAGE'),
@@ -74,7 +78,7 @@ SELECT d.oid,
  WHERE d.datname = current_database()`
 	var readable, hidden bool
 	err := conn.QueryRow(ctx, query, t.layout.TableOID, t.layout.SequenceOID).
-		Scan(&t.database, &t.history, &readable, &hidden, &t.sequenceReadable, &t.checked)
+		Scan(&t.database, &t.history, &t.sequenceFile, &readable, &hidden, &t.sequenceReadable, &t.checked)
 	switch {
 	case err != nil:
 		return s.failed("look at the server", err)
@@ -110,11 +114,14 @@ func wanted() []struct{ column, expression string } {
 	}
 }
 
-func selected(present map[string]bool) string {
-	parts := []string{"l.pk_entity_change_log AS pk"}
+func selected(layout changelog.Layout) string {
+	parts := []string{
+		"l.pk_entity_change_log AS pk",
+		fmt.Sprintf("(SELECT pg_relation_filenode(%d))", layout.SequenceOID), // asked once for all rows
+	}
 	for _, w := range wanted() {
 		expression := w.expression
-		if !present[w.column] {
+		if !layout.Columns[w.column] {
 			expression = "NULL"
 			if w.column == "created_at" {
 				expression = "NULL::timestamptz"
