@@ -34,10 +34,12 @@ const (
 	// reading allows no statement that writes. The file itself is opened for
 	// writing where permitted: a reader must be able to roll back the journal
 	// that a crashed application left behind.
-	reading mode = "_pragma=query_only(1)"
+	reading mode = "_pragma=busy_timeout(5000)&_pragma=query_only(1)"
 	// writing takes the write lock when a transaction begins, so that waiting
 	// for another writer happens there and not in the middle.
-	writing mode = "_txlock=immediate"
+	// Writers are let in without order: with many of them about, each syncing to
+	// a slow disk, one may wait for long.
+	writing mode = "_pragma=busy_timeout(30000)&_txlock=immediate"
 )
 
 // open gives a single connection to an existing database file.
@@ -93,5 +95,5 @@ func dsn(path string, m mode) string {
 	if filepath.VolumeName(path) != "" {
 		name = "/" + name // file:/C:/...
 	}
-	return "file:" + name + "?mode=rw&_pragma=busy_timeout(5000)&" + string(m)
+	return "file:" + name + "?mode=rw&" + string(m)
 }
