@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,7 +77,10 @@ func Migrate(ctx context.Context, url, schema string) error {
 		return fmt.Errorf("migrate state store: %w", err)
 	}
 	at := placeOf(config)
-	config.RuntimeParams["search_path"] = name.String()
+	maps.Copy(config.RuntimeParams, map[string]string{
+		"search_path": name.String(), "synchronous_commit": "on",
+		"default_transaction_isolation": "read committed", "default_transaction_read_only": "off",
+	})
 	db := stdlib.OpenDB(*config)
 	err = errors.Join(name.migrate(ctx, db, at), db.Close())
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "08P01" {

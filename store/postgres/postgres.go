@@ -225,9 +225,13 @@ func (s *Store) bounded(ctx context.Context, limit time.Duration, run func(conte
 const (
 	begin  = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
 	commit = "COMMIT"
-	// durable repairs the one value that would break the promise.
-	durable = `
+	// settings are what a change depends on, until its end. Of the values of
+	// synchronous_commit only off would break the promise. All statements are
+	// right by an index, and while a table has no statistics yet the planner
+	// might read all of it instead.
+	settings = `
 SELECT set_config('statement_timeout', '` + statementTimeout + `', true),
+       set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
        CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END`
 )
 
@@ -260,7 +264,7 @@ func (s *Store) change(ctx context.Context, what string, fill func(*change)) err
 	}
 	c := &change{schema: s.schema}
 	c.batch.Queue(begin)
-	c.batch.Queue(durable)
+	c.batch.Queue(settings)
 	fill(c)
 	c.batch.Queue(commit)
 	// An error leaves the transaction open; the pool then closes the connection,

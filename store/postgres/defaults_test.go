@@ -1,0 +1,132 @@
+package postgres_test
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	observer "github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/testenv"
+	"github.com/fraiseql/observer/store/postgres"
+)
+
+// TestStoreWithHostileDefaults runs the suite where the database has every
+// default against it, and a pool of one connection.
+func TestStoreWithHostileDefaults(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	conn := testenv.Connect(t, url)
+	for _, setting := range []string{
+		"default_transaction_isolation = 'serializable'",
+		"default_transaction_read_only = on",
+		"synchronous_commit = off",
+		"search_path = ''",
+		"DateStyle = 'German'",
+		"TimeZone = 'Asia/Kathmandu'",
+		"bytea_output = 'escape'",
+		"client_encoding = 'LATIN1'",
+		"row_security = off",
+		"enable_indexscan = off",
+	} {
+		testenv.Exec(t, conn, "ALTER DATABASE "+databaseOf(t, conn)+" SET "+setting)
+	}
+	suite(t, url+"&pool_max_conns=1")
+}
+
+func databaseOf(t *testing.T, conn *pgx.Conn) string {
+	t.Helper()
+	return pgx.Identifier{testenv.Value[string](t, conn, "SELECT current_database()::text")}.Sanitize()
+}
+
+// TestStoreInAnotherEncoding runs the suite in a database that lacks most
+// characters.
+func TestStoreInAnotherEncoding(t *testing.T) {
+	t.Parallel()
+	server := testenv.SharedPostgres(t)
+	name := "test_latin1_" + strings.ToLower(rand.Text())
+	testenv.Exec(t, testenv.Connect(t, server.URL()), "CREATE DATABASE "+name+" TEMPLATE template0 LOCALE 'C' ENCODING 'LATIN1'")
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		conn, err := pgx.Connect(ctx, server.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+		if err := conn.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	suite(t, inDatabase(t, server.URL(), name))
+}
+
+// TestChangesAreDurable looks at the setting from inside the transactions.
+func TestChangesAreDurable(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{"off": "on", "local": "local", "on": "on", "remote_apply": "remote_apply"} {
+		url := testenv.Database(t)
+		conn := testenv.Connect(t, url)
+		testenv.Exec(t, conn, "ALTER DATABASE "+databaseOf(t, conn)+" SET synchronous_commit = "+value)
+		s := opened(t, postgres.Config{URL: observer.NewSecret(url)})
+		testenv.Exec(t, conn, `
+CREATE TABLE seen (what text);
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO public.seen VALUES (current_setting('synchronous_commit') || ', ' || current_setting('transaction_isolation')
+        || ', ' || current_setting('statement_timeout'));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON fraiseql_observer.tb_checkpoint EXECUTE FUNCTION see();
+CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON fraiseql_observer.tb_delivery EXECUTE FUNCTION see()`)
+		everyChange(t, s)
+		got := testenv.Value[string](t, conn, "SELECT string_agg(DISTINCT what, '; ') FROM seen")
+		if want := want + ", read committed, 20s"; got != want {
+			t.Errorf("with synchronous_commit = %s: got %s, want %s", value, got, want)
+		}
+	}
+}
+
+// everyChange makes a change of every kind.
+func everyChange(t *testing.T, s *postgres.Store) {
+	t.Helper()
+	key := deadLetter("a").Key
+	d := deadLetter("a")
+	for _, call := range []func() error{
+		func() error { return s.SaveCheckpoint(t.Context(), "shop", observer.Checkpoint{Position: "1"}) },
+		func() error { return s.InsertDelivery(t.Context(), d) },
+		func() error { _, err := s.ClaimDelivery(t.Context(), key, "a", lease); return err },
+		func() error { return s.ExtendLease(t.Context(), key, "a", lease) },
+		func() error { d.State = observer.Scheduled; return s.UpdateDelivery(t.Context(), d, "a") },
+		func() error { _, err := s.ClaimDue(t.Context(), "b", lease, 1); return err },
+		func() error { return s.CompleteDelivery(t.Context(), key, "b") },
+	} {
+		if err := call(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestNothingStaysInTheSession is what a pooler in transaction mode needs.
+func TestNothingStaysInTheSession(t *testing.T) {
+	t.Parallel()
+	s := opened(t, postgres.Config{URL: observer.NewSecret(testenv.Database(t) + "&pool_max_conns=1")})
+	state := func() (n int) {
+		err := s.Pool().QueryRow(t.Context(), `
+SELECT (SELECT count(*) FROM pg_prepared_statements WHERE name <> '') + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())
+    + (SELECT count(*) FROM pg_settings WHERE source = 'session')`).Scan(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	everyChange(t, s)
+	if _, err := s.DeliveryStats(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := state(); n != 0 {
+		t.Errorf("got %d prepared statements, locks and settings, want none", n)
+	}
+}

@@ -1,0 +1,46 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Pool opens the connections of a store to the tests.
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
+// Bounded is how every call is bounded in time.
+func (s *Store) Bounded(ctx context.Context, limit time.Duration, run func(context.Context) error) error {
+	return s.bounded(ctx, limit, run)
+}
+
+// SQL is a statement of the store.
+func (s *Store) SQL(text string) string { return s.schema.in(text) }
+
+// DeadLock is the key of the lock for dead letters.
+func (s *Store) DeadLock() int64 { return s.schema.lockID("dead letters") }
+
+// Margin is where inserts of dead letters begin to go one after the other.
+const Margin = margin
+
+// Texts is the encoding of texts.
+type Texts = encoding
+
+// NewTexts is the encoding of texts for a database in UTF-8, or in another one.
+func NewTexts(ascii bool) Texts { return encoding{ascii: ascii} }
+
+// Encode makes a text one that PostgreSQL can hold.
+func (e encoding) Encode(text string) string { return e.encode(text) }
+
+// Decode is its inverse.
+func Decode(stored string) string { return decode(stored) }
+
+// The statements that must not read the whole table.
+const (
+	ClaimDueSQL = claimDue
+	ClaimSQL    = claimDelivery
+	NextDueSQL  = nextDue
+	InsertSQL   = insertDelivery
+	SettingsSQL = settings
+)
