@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,10 +23,11 @@ const (
 )
 
 // connect opens one connection and sets what the reader relies on.
-func (s *Source) connect(ctx context.Context) (*pgx.Conn, error) {
+func (s *Source) connect(ctx context.Context) (*link, error) {
 	cfg, err := pgx.ParseConfig(s.cfg.URL.Reveal())
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConnect, err) // pgx leaves the password out
+		// The cause may repeat the URL, password included.
+		return nil, fmt.Errorf("%w: the URL of %s cannot be read (want postgres://user:password@host:port/database)", ErrConnect, s.cfg.Name)
 	}
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "fraiseql-observer"
@@ -33,33 +35,31 @@ func (s *Source) connect(ctx context.Context) (*pgx.Conn, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 10 * time.Second
 	}
-	conn, err := pgx.ConnectConfig(ctx, cfg)
+	l, err := s.dial(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", ErrConnect, where(cfg), cause(err))
 	}
-	ctx, cancel := context.WithTimeout(ctx, statementPatience)
-	defer cancel()
-	if _, err := conn.Exec(ctx, session); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w at %s: %w", ErrConnect, where(cfg), cause(err)), hangUp(ctx, conn))
-	}
-	return conn, nil
+	return l, nil
 }
 
-// session is what the reader relies on, whatever the database or the role has
-// for defaults.
-//
-// Each statement must see its own snapshot. Row-level security must be an error
-// and not an answer without the rows. The queries are right only by the index
-// on the key: while the table has no statistics yet, the planner might choose
-// otherwise and stay with it.
-const session = `SET default_transaction_isolation = 'read committed';
-SET default_transaction_read_only = off;
-SET row_security = off;
-SET enable_seqscan = off;
-SET enable_bitmapscan = off;
-SET max_parallel_workers_per_gather = 0;
-SET plan_cache_mode = force_generic_plan;
-SET jit = off`
+func (s *Source) dial(ctx context.Context, cfg *pgx.ConnConfig) (*link, error) {
+	l, err := dial(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.patiently(ctx)
+	defer cancel()
+	l, err = l.meet(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// patiently bounds what the server is asked to do at once.
+func (s *Source) patiently(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.patience)
+}
 
 // where names a server for people, without user or password.
 func where(cfg *pgx.ConnConfig) string {
@@ -88,7 +88,7 @@ func (s *Source) failed(doing string, err error) error {
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch server.Code {
 		case "42501": // insufficient_privilege
-			if server.Message == "query would be affected by row-level security policy for table \""+s.cfg.Log.Table+"\"" {
+			if strings.HasPrefix(server.Message, "query would be affected by row-level security policy") {
 				return fmt.Errorf("%s of %s: %w: %s", doing, s.cfg.Name, ErrHidden, hiddenAdvice)
 			}
 			return fmt.Errorf("%s of %s: %w: %s", doing, s.cfg.Name, ErrDenied, server.Message)
@@ -96,14 +96,23 @@ func (s *Source) failed(doing string, err error) error {
 			return fmt.Errorf("%s of %s: %s (is the change log gone?)", doing, s.cfg.Name, server.Message)
 		}
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s of %s: the server gave no answer in time, so the connection is lost or the table is locked: %w", doing, s.cfg.Name, err)
+	}
 	return fmt.Errorf("%s of %s: %w", doing, s.cfg.Name, err)
 }
 
-// hangUp closes a connection, also when ctx is over.
-func hangUp(ctx context.Context, conn *pgx.Conn) error {
+// hangUp closes a connection, also when ctx is over. One that was given up in
+// the middle of a statement takes a moment to tell the server so.
+func hangUp(ctx context.Context, l *link) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
-	if err := conn.Close(ctx); err != nil {
+	err := l.Close(ctx)
+	select {
+	case <-l.PgConn().CleanupDone():
+	case <-ctx.Done():
+	}
+	if err != nil {
 		return fmt.Errorf("close the connection: %w", err)
 	}
 	return nil

@@ -11,10 +11,14 @@ import (
 
 // resume finds where to go on reading, and says so when that is not where the
 // position says.
-func (s *Source) resume(ctx context.Context, conn *pgx.Conn, log *table, after observer.Position) (place, error) {
-	ctx, cancel := context.WithTimeout(ctx, statementPatience)
+func (s *Source) resume(ctx context.Context, conn *link, log *table, after observer.Position) (p place, err error) {
+	ctx, cancel := s.patiently(ctx)
 	defer cancel()
-	p, why, err := locate(ctx, conn, log, after)
+	var why string
+	err = conn.do(ctx, func() error {
+		p, why, err = locate(ctx, conn.Conn, log, after)
+		return err
+	})
 	if err != nil {
 		return place{}, s.failed("find the place in the change log", err)
 	}
@@ -35,7 +39,7 @@ func (s *Source) rewound(ctx context.Context, why string) {
 // when reading goes on where it was left.
 func locate(ctx context.Context, conn *pgx.Conn, log *table, after observer.Position) (p place, why string, err error) {
 	if after == "" {
-		return place{epoch: log.history}, "", nil
+		return place{epoch: log.epoch()}, "", nil
 	}
 	if p, err = parsePosition(after); err != nil {
 		return place{}, "", err
@@ -44,8 +48,8 @@ func locate(ctx context.Context, conn *pgx.Conn, log *table, after observer.Posi
 	if err != nil {
 		return place{}, "", err
 	}
-	why = p.compare(found, log.history)
-	p.epoch = log.history
+	why = p.compare(found, log.epoch())
+	p.epoch = log.epoch()
 	if !log.sequenceReadable {
 		return p, why, nil
 	}
@@ -129,24 +133,27 @@ func (p *place) fallBack(ctx context.Context, conn *pgx.Conn, log *table, last i
 
 // now is the place after everything that is visible, with the holes that
 // transactions which are still running may fill.
-func (s *Source) now(ctx context.Context, conn *pgx.Conn, log *table) (p place, err error) {
-	p.epoch = log.history
-	if err := p.end(ctx, conn, log); err != nil {
-		return p, err
-	}
-	holders, err := log.holders(ctx, conn)
+func (s *Source) now(ctx context.Context, conn *link, log *table) (p place, err error) {
+	p.epoch = log.epoch()
+	var holders map[string]struct{}
+	err = conn.do(ctx, func() error {
+		if err := p.end(ctx, conn.Conn, log); err != nil {
+			return err
+		}
+		holders, err = log.holders(ctx, conn.Conn)
+		return err
+	})
 	if err != nil || len(holders) == 0 {
 		// Nobody can write below the newest row any more.
 		return p, err
 	}
 	// The owners of what one snapshot lacks are among the holders that the first
 	// poll lists.
-	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err = pgx.BeginTxFunc(ctx, conn, snapshot, func(tx pgx.Tx) error {
-		if err := p.end(ctx, tx.Conn(), log); err != nil {
+	err = conn.snapshot(ctx, func() error {
+		if err := p.end(ctx, conn.Conn, log); err != nil {
 			return err
 		}
-		p.gaps.holes, err = log.gaps(ctx, tx.Conn(), 0, p.gaps.high, &owners{})
+		p.gaps.holes, err = log.gaps(ctx, conn.Conn, 0, p.gaps.high, &owners{})
 		return err
 	})
 	return p, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -71,10 +72,17 @@ func (c Config) withDefaults() Config {
 // methods may be called concurrently, also while a stream is open.
 type Source struct {
 	cfg Config
+	// patience bounds one statement, and hung is how long a transaction may keep
+	// a hole open before that is worth a warning.
+	patience, hung time.Duration
+	// pruned is the key up to which this Source has deleted rows, by table.
+	pruned sync.Map
 }
 
 // New prepares a source. It does not connect.
-func New(cfg Config) *Source { return &Source{cfg: cfg.withDefaults()} }
+func New(cfg Config) *Source {
+	return &Source{cfg: cfg.withDefaults(), patience: statementPatience, hung: hungAfter}
+}
 
 // Name is the configured name.
 func (s *Source) Name() string { return s.cfg.Name }
@@ -93,8 +101,8 @@ func (s *Source) Open(ctx context.Context, after observer.Position) (observer.St
 	return st, nil
 }
 
-func (s *Source) open(ctx context.Context, conn *pgx.Conn, after observer.Position) (*stream, error) {
-	log, err := s.inspect(ctx, conn)
+func (s *Source) open(ctx context.Context, conn *link, after observer.Position) (*stream, error) {
+	log, err := s.meet(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -106,24 +114,43 @@ func (s *Source) open(ctx context.Context, conn *pgx.Conn, after observer.Positi
 	return st, st.prepare(ctx)
 }
 
+// meet looks at the log over a new connection.
+func (s *Source) meet(ctx context.Context, conn *link) (log *table, err error) {
+	err = conn.do(ctx, func() error {
+		log, err = s.inspect(ctx, conn.Conn)
+		return err
+	})
+	if err == nil {
+		conn.table, conn.history = log.layout.TableOID, log.history
+	}
+	return log, err
+}
+
 // withLog runs f on a connection of its own.
-func (s *Source) withLog(ctx context.Context, f func(conn *pgx.Conn, log *table) error) (err error) {
+func (s *Source) withLog(ctx context.Context, f func(conn *link, log *table) error) (err error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, hangUp(ctx, conn)) }()
-	log, err := s.inspect(ctx, conn)
+	log, err := s.meet(ctx, conn)
 	if err != nil {
 		return err
 	}
 	return f(conn, log)
 }
 
+// look runs f, which only reads, on a connection of its own.
+func (s *Source) look(ctx context.Context, f func(conn *pgx.Conn, log *table) error) error {
+	return s.withLog(ctx, func(conn *link, log *table) error {
+		return conn.do(ctx, func() error { return f(conn.Conn, log) })
+	})
+}
+
 // Head is the position of now: reading after it gives what becomes visible
 // later, rows of transactions included that are running.
 func (s *Source) Head(ctx context.Context) (pos observer.Position, err error) {
-	err = s.withLog(ctx, func(conn *pgx.Conn, log *table) error {
+	err = s.withLog(ctx, func(conn *link, log *table) error {
 		p, err := s.now(ctx, conn, log)
 		pos = p.position()
 		return err
@@ -135,7 +162,7 @@ func (s *Source) Head(ctx context.Context) (pos observer.Position, err error) {
 // says when the first of them was recorded (the zero time when there is none).
 // It only reads.
 func (s *Source) Backlog(ctx context.Context, after observer.Position) (rows int64, oldest time.Time, err error) {
-	err = s.withLog(ctx, func(conn *pgx.Conn, log *table) error {
+	err = s.look(ctx, func(conn *pgx.Conn, log *table) error {
 		p, _, err := locate(ctx, conn, log, after)
 		if err != nil {
 			return err
@@ -161,7 +188,7 @@ func (s *Source) Refetch(ctx context.Context, at observer.Position) (msg observe
 	if err != nil {
 		return msg, err
 	}
-	err = s.withLog(ctx, func(conn *pgx.Conn, log *table) error {
+	err = s.look(ctx, func(conn *pgx.Conn, log *table) error {
 		rows, err := conn.Query(ctx, log.rowQuery(), pk)
 		if err != nil {
 			return err

@@ -23,9 +23,10 @@ const longPosition = 8 << 10
 type stream struct {
 	*Source
 
-	conn *pgx.Conn
+	conn *link
 	log  *table
 	wake wake
+	slow slow
 
 	// place is where the reading stands after everything in buf; exact is the
 	// position of it, or of an earlier place while that would be long.
@@ -78,17 +79,23 @@ func (s *stream) fill(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, statementPatience)
+	ctx, cancel := s.patiently(ctx)
 	defer cancel()
-	if err := s.poll(ctx); err != nil {
+	s.wake.told, s.conn.notified = s.conn.notified, false
+	err := s.conn.do(ctx, func() error {
+		if err := s.poll(ctx); err != nil {
+			return err
+		}
+		if err := s.warn(ctx); err != nil || len(s.buf) > 0 {
+			return err
+		}
+		return s.lookBack(ctx)
+	})
+	if err == nil && len(s.buf) > 0 {
+		err = s.rouse(ctx)
+	}
+	if err != nil {
 		return s.failed("read the change log", err)
-	}
-	after := s.rouse
-	if len(s.buf) == 0 {
-		after = s.lookBack
-	}
-	if err := after(ctx); err != nil {
-		return s.failed("follow the change log", err)
 	}
 	return nil
 }
@@ -112,7 +119,7 @@ func (s *stream) poll(ctx context.Context) error {
 		s.holders = nil
 		return nil
 	}
-	now, err := s.log.holders(ctx, s.conn)
+	now, err := s.log.holders(ctx, s.conn.Conn)
 	if err != nil {
 		return err
 	}
@@ -184,7 +191,7 @@ func (s *stream) take(ctx context.Context, rows []row, fresh *owners) error {
 		}
 		msg := r.message(s.cfg.Name)
 		if msg.Malformed != nil {
-			if err := s.log.complete(ctx, s.conn, s.cfg.Name, r, msg.Malformed); err != nil {
+			if err := s.log.complete(ctx, s.conn.Conn, s.cfg.Name, r, msg.Malformed); err != nil {
 				return err
 			}
 		}
@@ -231,14 +238,14 @@ func (s *stream) remember(p observer.Position) {
 	}
 }
 
-// lookBack asks, at most once per interval, whether the sequence moved back, and
-// lets holes that it had not reached have owners.
+// lookBack asks whether the sequence moved back, and lets holes that it had not
+// reached have owners. While nobody writes it asks every other interval only.
 func (s *stream) lookBack(ctx context.Context) error {
-	if !s.log.sequenceReadable || time.Since(s.looked) < s.cfg.PollInterval {
+	if !s.log.sequenceReadable || s.quiet() && time.Since(s.looked) < 2*s.cfg.PollInterval {
 		return nil
 	}
 	s.looked = time.Now()
-	moved, err := s.place.follow(ctx, s.conn, s.log)
+	moved, err := s.place.follow(ctx, s.conn.Conn, s.log)
 	if err == nil && moved != "" {
 		s.rewound(ctx, moved)
 	}

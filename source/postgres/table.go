@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -18,9 +19,8 @@ type table struct {
 	name     string // quoted
 	layout   changelog.Layout
 	database uint32 // oid
-	// history names what the keys of this log mean: the cluster, its timeline,
-	// the table, and the file of the sequence, which is another one when the
-	// sequence was restarted.
+	// history names what the keys of this log mean: the cluster, its timeline
+	// and the table. sequenceFile is another one when the sequence was restarted.
 	history      string
 	sequenceFile uint32
 	// sequenceReadable: the role may ask the sequence how far it is.
@@ -34,7 +34,7 @@ const hiddenAdvice = "let the reader's role own the table, or ALTER ROLE ... BYP
 
 // inspect looks at everything that reading without a loss depends on.
 func (s *Source) inspect(ctx context.Context, conn *pgx.Conn) (*table, error) {
-	ctx, cancel := context.WithTimeout(ctx, statementPatience)
+	ctx, cancel := s.patiently(ctx)
 	defer cancel()
 	var standby bool
 	if err := conn.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&standby); err != nil {
@@ -59,14 +59,9 @@ func (s *Source) inspect(ctx context.Context, conn *pgx.Conn) (*table, error) {
 }
 
 // rights checks that the role sees every row, and reads what names the history.
-// The timeline is that of the file that is being written: the control file
-// learns of a promotion only with the next checkpoint.
 func (s *Source) rights(ctx context.Context, conn *pgx.Conn, t *table) error {
 	const query = `
-SELECT d.oid,
-       (SELECT system_identifier::text FROM pg_control_system())
-         || '.' || left(pg_walfile_name(pg_current_wal_lsn()), 8) || '.' || d.oid || '.' || $1::oid
-         || '.' || pg_relation_filenode($2::oid),
+SELECT d.oid, ` + historyExpression + `,
        pg_relation_filenode($2::oid),
        has_table_privilege($1::oid, 'SELECT'),
        row_security_active($1::oid),
@@ -88,6 +83,11 @@ SELECT d.oid,
 		return fmt.Errorf("%w from the role of %s: %s", ErrHidden, s.cfg.Name, hiddenAdvice)
 	}
 	return nil
+}
+
+// epoch names the history within which a key is given once.
+func (t *table) epoch() string {
+	return t.history + "." + strconv.FormatUint(uint64(t.sequenceFile), 10)
 }
 
 // wanted are the columns of a row, in the order of row.dest, with the

@@ -20,6 +20,10 @@ const (
 	// writerStep is the longest wait while a writer keeps the listener from
 	// sleeping: nobody will tell when the next one commits.
 	writerStep = 25 * time.Millisecond
+	// writerRetry is the time between two tries to sleep while a writer prevents
+	// it, and sleeperRetry while another listener sleeps, who may leave unseen.
+	writerRetry  = 100 * time.Millisecond
+	sleeperRetry = 2 * time.Second
 )
 
 // wake is how a stream learns of new rows without asking all the time.
@@ -34,32 +38,35 @@ type wake struct {
 	able bool
 	// asleep: this session holds the lock.
 	asleep bool
-	// another session holds it, so that writers notify.
+	// another session held it when we last tried, so that writers notify.
 	another bool
-	key     int64
-	step    time.Duration
+	// told: there was a notification before the last poll.
+	told bool
+	key  int64
+	step time.Duration
+	// retry is when to try next to sleep.
+	retry time.Time
 }
 
 // prepare finds out how to wait, and begins to listen.
 func (s *stream) prepare(ctx context.Context) error {
+	ctx, cancel := s.patiently(ctx)
+	defer cancel()
 	s.wake.step, s.wake.key = firstStep, changelog.WakeKey(s.cfg.Log)
 	mode := s.log.layout.Notify
-	if !s.log.layout.HasWakeTrigger || mode == changelog.NotifyNever {
+	switch {
+	case s.conn.pooled: // neither the lock nor LISTEN would be ours
+		s.cfg.Logger.Warn("the connection goes through a pooler; new changes are found by polling only", "poll_interval", s.cfg.PollInterval)
+		return nil
+	case !s.log.layout.HasWakeTrigger || mode == changelog.NotifyNever:
 		return nil
 	}
-	var pid uint32
 	var twoPhase bool
-	err := s.conn.QueryRow(ctx, "SELECT pg_backend_pid(), current_setting('max_prepared_transactions')::int > 0").Scan(&pid, &twoPhase)
+	err := s.conn.QueryRow(ctx, "SELECT current_setting('max_prepared_transactions')::int > 0").Scan(&twoPhase)
 	if err != nil {
 		return s.failed("prepare to listen", err)
 	}
 	if twoPhase && mode != changelog.NotifyAlways {
-		return nil
-	}
-	// Behind a pooler the process differs from the one that greeted us, and from
-	// statement to statement: neither the lock nor LISTEN would be ours.
-	if pid != s.conn.PgConn().PID() {
-		s.cfg.Logger.Warn("the connection goes through a pooler; new changes are found by polling only", "poll_interval", s.cfg.PollInterval)
 		return nil
 	}
 	if _, err := s.conn.Exec(ctx, "LISTEN "+pgx.Identifier{changelog.Channel}.Sanitize()); err != nil {
@@ -69,61 +76,82 @@ func (s *stream) prepare(ctx context.Context) error {
 	return nil
 }
 
+// quiet reports whether there is nobody to be expected to write right now.
+func (s *stream) quiet() bool {
+	w := &s.wake
+	if w.able {
+		return (w.asleep || w.another) && !w.told
+	}
+	return w.step >= s.cfg.PollInterval
+}
+
 // rest waits until it is worth looking again.
 func (s *stream) rest(ctx context.Context) error {
 	w := &s.wake
-	if w.able && !w.asleep && w.step >= sleepAfter {
+	if !w.able {
+		return s.pause(ctx, s.cfg.PollInterval)
+	}
+	if !w.asleep && w.step >= sleepAfter && !time.Now().Before(w.retry) {
+		before := w.another
 		if err := s.lieDown(ctx); err != nil {
 			return s.failed("prepare to sleep", err)
 		}
-		if w.asleep {
-			return nil // what committed before the lock was taken is seen by one more poll
+		if w.asleep || w.another && !before {
+			return nil // what committed before somebody slept is seen by one more poll
 		}
 	}
 	if w.asleep || w.another {
 		return s.listen(ctx)
 	}
-	most := s.cfg.PollInterval
-	if w.able {
-		most = min(most, writerStep)
-	}
-	wait := min(w.step, most)
-	w.step = min(2*w.step, most)
-	return pause(ctx, wait)
+	return s.pause(ctx, writerStep)
 }
+
+// lieDownQuery tries to take the lock, and says who has it otherwise: a writer
+// holds it in ShareLock, a listener that sleeps in ExclusiveLock.
+const lieDownQuery = `SELECT CASE WHEN pg_try_advisory_lock($2) THEN 'asleep'
+ WHEN EXISTS (SELECT FROM pg_locks
+   WHERE locktype = 'advisory' AND database = $1 AND objsubid = 1
+     AND classid = (($2::bigint >> 32) & 4294967295)::oid AND objid = ($2::bigint & 4294967295)::oid
+     AND mode = 'ExclusiveLock' AND granted) THEN 'another'
+ ELSE 'writer' END`
 
 // lieDown tries to take the lock.
 func (s *stream) lieDown(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, statementPatience)
+	ctx, cancel := s.patiently(ctx)
 	defer cancel()
-	w := &s.wake
-	if err := s.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", w.key).Scan(&w.asleep); err != nil {
+	var state string
+	if err := s.conn.QueryRow(ctx, lieDownQuery, s.log.database, s.wake.key).Scan(&state); err != nil {
 		return err
 	}
-	w.another = false
-	if w.asleep || w.step < writerStep {
-		return nil
+	w := &s.wake
+	w.asleep, w.another = state == "asleep", state == "another"
+	after := writerRetry
+	if w.another {
+		after = sleeperRetry
 	}
-	return s.conn.QueryRow(ctx, sleeperQuery, s.log.database, w.key).Scan(&w.another)
+	w.retry = time.Now().Add(after)
+	return nil
 }
-
-// sleeperQuery asks whether somebody sleeps. Writers hold the lock in ShareLock.
-const sleeperQuery = `SELECT EXISTS (SELECT FROM pg_locks
- WHERE locktype = 'advisory' AND database = $1 AND objsubid = 1
-   AND classid = (($2::bigint >> 32) & 4294967295)::oid AND objid = ($2::bigint & 4294967295)::oid
-   AND mode = 'ExclusiveLock' AND granted)`
 
 // listen waits for a writer to notify, for an interval at most: the poll after
 // it finds what came without a notification, and whether the server is there.
 func (s *stream) listen(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.PollInterval, errInterval)
+	if s.wake.told { // about another log, or what a failed reader had left
+		if err := s.pause(ctx, writerStep); err != nil {
+			return err
+		}
+	}
+	if s.conn.notified {
+		return nil
+	}
+	most := min(s.cfg.PollInterval, s.patience)
+	if s.wake.another {
+		most = min(most, sleeperRetry)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, most, errInterval)
 	defer cancel()
-	s.wake.another = false
 	_, err := s.conn.WaitForNotification(ctx)
-	switch {
-	case err == nil:
-		return s.rouse(ctx)
-	case errors.Is(context.Cause(ctx), errInterval) && !s.conn.IsClosed():
+	if err == nil || errors.Is(context.Cause(ctx), errInterval) && !s.conn.IsClosed() {
 		return nil
 	}
 	return s.failed("wait for changes", err)
@@ -133,23 +161,27 @@ var errInterval = errors.New("the interval is over")
 
 // rouse ends the sleep: there are writers about.
 func (s *stream) rouse(ctx context.Context) error {
-	s.wake.step = firstStep
-	if !s.wake.asleep {
+	w := &s.wake
+	w.step, w.another = firstStep, false
+	if !w.asleep {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementPatience)
+	ctx, cancel := s.patiently(context.WithoutCancel(ctx))
 	defer cancel()
 	var held bool
-	if err := s.conn.QueryRow(ctx, "SELECT pg_advisory_unlock($1)", s.wake.key).Scan(&held); err != nil {
+	if err := s.conn.QueryRow(ctx, "SELECT pg_advisory_unlock($1)", w.key).Scan(&held); err != nil {
 		return fmt.Errorf("let go of the wake-up lock: %w", err)
 	}
-	s.wake.asleep = false
+	w.asleep = false
 	return nil
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
+// pause waits for a step, which is longer the next time.
+func (s *stream) pause(ctx context.Context, most time.Duration) error {
+	most = min(most, s.cfg.PollInterval)
+	timer := time.NewTimer(min(s.wake.step, most))
 	defer timer.Stop()
+	s.wake.step = min(2*s.wake.step, most)
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
