@@ -12,7 +12,6 @@ import (
 
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/middleware"
-	"github.com/fraiseql/observer/source/sqlite"
 	"github.com/fraiseql/observer/topology"
 )
 
@@ -31,7 +30,7 @@ type Options struct {
 type App struct {
 	opts     Options
 	topology *topology.Topology
-	lock     *lock
+	lock     lock
 	logger   *slog.Logger
 
 	mu      sync.Mutex // one reload at a time
@@ -44,7 +43,7 @@ func New(ctx context.Context, opts Options) (*App, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	locked, err := acquire(opts.Config.State.FilePath())
+	locked, err := acquire(ctx, opts.Config.State, opts.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +80,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		}()
 	}
 	a.logger.Info("running", "databases", len(a.topology.Databases), "observers", len(a.opts.Config.Observers),
-		"state", a.opts.Config.State.FilePath())
+		"state", a.opts.Config.State.Place())
 	var errs []error
 	for range parts {
 		errs = append(errs, <-failed)
@@ -94,7 +93,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 
 // parts are what runs side by side.
 func (a *App) parts() []func(context.Context) error {
-	parts := []func(context.Context) error{a.topology.Worker.Run, a.prune, a.watch}
+	keep := func(ctx context.Context) error { return a.lock.keep(ctx, a.topology.Gate) }
+	parts := []func(context.Context) error{keep, a.topology.Worker.Run, a.prune, a.watch}
 	for _, db := range a.topology.Databases {
 		parts = append(parts, db.Relay.Run)
 	}
@@ -102,7 +102,8 @@ func (a *App) parts() []func(context.Context) error {
 }
 
 // check reads every change log once, so that a daemon that could read nothing
-// says so at its start and does not go on trying.
+// says so at its start and does not go on trying; and decides where each log is
+// read from.
 func (a *App) check(ctx context.Context) error {
 	for _, db := range a.topology.Databases {
 		if _, err := db.Source.Head(ctx); err != nil {
@@ -111,31 +112,7 @@ func (a *App) check(ctx context.Context) error {
 		a.warnOfDrift(ctx, db)
 		a.warnOfJournal(ctx, db)
 	}
-	return nil
-}
-
-// warnOfDrift says which tables changed since their capture was installed: what
-// the triggers do not know is missing from every event.
-func (a *App) warnOfDrift(ctx context.Context, db topology.Database) {
-	captures, err := sqlite.ListCaptures(ctx, db.Config.FilePath())
-	if err != nil {
-		a.logger.Warn("captured tables cannot be checked", "source", db.Config.Name, "error", err)
-		return
-	}
-	for _, c := range captures {
-		for _, drift := range c.Drift {
-			a.logger.Warn("captured table changed; run capture add for it again", "source", db.Config.Name, "table", c.Table, "drift", drift)
-		}
-	}
-}
-
-// warnOfJournal says when reading the log can fail a write of the application.
-func (a *App) warnOfJournal(ctx context.Context, db topology.Database) {
-	mode, err := sqlite.JournalMode(ctx, db.Config.FilePath())
-	if err == nil && mode != "wal" {
-		a.logger.Warn("this database is not in WAL mode: readers and writers lock each other out for moments; "+
-			"run PRAGMA journal_mode=WAL once, or set a busy timeout in the application", "source", db.Config.Name, "journal_mode", mode)
-	}
+	return a.topology.Begin(ctx)
 }
 
 // Counts says how deliveries ended so far.

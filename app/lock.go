@@ -1,20 +1,25 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/topology"
 )
 
 // ErrRunning says that another daemon runs on the same state.
 var ErrRunning = errors.New("another fraiseql-observer is running")
 
-// A held lock is tried a few times: [Running] holds it for the moment of its
+// A held file is tried a few times: [Running] holds it for the moment of its
 // question, and a daemon that starts in that moment must not take it for a
 // second daemon.
 const (
@@ -23,13 +28,48 @@ const (
 )
 
 // lock keeps a second daemon from the same state: two would deliver everything
-// twice. The operating system releases it when the process dies, however it
-// dies.
-type lock struct{ file *flock.Flock }
+// twice.
+type lock interface {
+	// keep blocks while the lock is held, until ctx ends. Where a lock can be
+	// lost, gate is shut from then until it is held again; an error means that
+	// it will not be.
+	keep(ctx context.Context, gate *topology.Gate) error
+	release() error
+}
+
+// acquire takes the lock of a state.
+func acquire(ctx context.Context, state config.State, logger *slog.Logger) (lock, error) {
+	if state.Kind() == config.Postgres {
+		return acquireSession(ctx, state, logger)
+	}
+	return acquireFile(state.FilePath())
+}
+
+// Running reports whether a daemon runs on a state, in this process or another.
+// It asks whoever keeps the lock, the operating system or the database, so the
+// answer is true also after a crash; it changes nothing. It may be called
+// concurrently.
+func Running(ctx context.Context, state config.State) (running bool, err error) {
+	if state.Kind() == config.Postgres {
+		return sessionHeld(ctx, state)
+	}
+	return fileHeld(state.FilePath())
+}
+
+// fileLock is the lock of a SQLite state. The operating system releases it when
+// the process dies, however it dies, and never before.
+type fileLock struct{ file *flock.Flock }
+
+func (l *fileLock) keep(ctx context.Context, _ *topology.Gate) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (l *fileLock) release() error { return l.file.Unlock() }
 
 func lockPath(statePath string) string { return statePath + ".lock" }
 
-func acquire(statePath string) (*lock, error) {
+func acquireFile(statePath string) (lock, error) {
 	file := flock.New(lockPath(statePath))
 	for range lockTries {
 		held, err := file.TryLock()
@@ -37,7 +77,7 @@ func acquire(statePath string) (*lock, error) {
 			return nil, unlockable(statePath, err)
 		}
 		if held {
-			return &lock{file: file}, nil
+			return &fileLock{file: file}, nil
 		}
 		<-time.After(lockPause)
 	}
@@ -57,12 +97,7 @@ func unlockable(statePath string, cause error) error {
 	return fmt.Errorf("state %s: %w; see that this user may write there, or give another [state] url", statePath, cause)
 }
 
-func (l *lock) release() error { return l.file.Unlock() }
-
-// Running reports whether a daemon runs on the state at statePath, in this
-// process or another. It asks the operating system, so the answer is true also
-// after a crash, and creates nothing. It may be called concurrently.
-func Running(statePath string) (running bool, err error) {
+func fileHeld(statePath string) (held bool, err error) {
 	path := lockPath(statePath)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return false, nil

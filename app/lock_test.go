@@ -17,12 +17,12 @@ func TestRunningAsksTheLock(t *testing.T) {
 	if _, err := os.Stat(lockPath(path)); err == nil {
 		t.Error("the question created the lock file")
 	}
-	held, err := acquire(path)
+	held, err := acquireFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	expect(t, path, true)
-	if _, err := acquire(path); !errors.Is(err, ErrRunning) {
+	if _, err := acquireFile(path); !errors.Is(err, ErrRunning) {
 		t.Errorf("a second daemon got %v, want ErrRunning", err)
 	}
 	expect(t, path, true) // neither the question nor the refusal took the lock away
@@ -34,8 +34,8 @@ func TestRunningAsksTheLock(t *testing.T) {
 
 func expect(t *testing.T, path string, want bool) {
 	t.Helper()
-	if got, err := Running(path); err != nil || got != want {
-		t.Errorf("Running = %v, %v; want %v", got, err, want)
+	if got, err := fileHeld(path); err != nil || got != want {
+		t.Errorf("held = %v, %v; want %v", got, err, want)
 	}
 }
 
@@ -52,7 +52,7 @@ func TestQuestionDoesNotRefuseADaemon(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	held, err := acquire(path)
+	held, err := acquireFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,17 +43,6 @@ type Config struct {
 	variables map[string]bool
 }
 
-// State is where checkpoints and unfinished deliveries are kept.
-type State struct {
-	// URL is a SQLite file; one beside the configuration file unless set.
-	URL observer.Secret `toml:"url" default:"sqlite:fraiseql-observer.state.db"`
-
-	path string
-}
-
-// FilePath is the SQLite file of the store.
-func (s State) FilePath() string { return s.path }
-
 // Network says which addresses actions may reach beyond the public ones.
 type Network struct {
 	// Allow lists private and reserved ranges.

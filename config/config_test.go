@@ -119,7 +119,7 @@ func TestDefaults(t *testing.T) {
 	c := parse(t, minimal+`type = "log"`, nil)
 	db := c.Databases[0]
 	equal(t, "path", db.FilePath(), filepath.Join("dir", "shop.db"))
-	equal(t, "scheme", db.Scheme(), "sqlite")
+	equal(t, "scheme", db.Kind(), config.SQLite)
 	equal(t, "database", []time.Duration{db.PollInterval, db.Retention}, []time.Duration{time.Second, 168 * time.Hour})
 	equal(t, "batch size", db.BatchSize, 500)
 	equal(t, "state", c.State.FilePath(), filepath.Join("dir", "fraiseql-observer.state.db"))
@@ -288,7 +288,7 @@ func TestNewDatabase(t *testing.T) {
 	}
 	for _, c := range []struct{ name, url, want string }{
 		{"a b", "sqlite:x.db", "must begin with"},
-		{"a", "postgres://h/db", "not available in this version"},
+		{"a", "mysql://h/db", "not available in this version"},
 		{"a", "nonsense", "has no scheme"},
 	} {
 		if _, err := config.NewDatabase(c.name, observer.NewSecret(c.url)); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -1,14 +1,13 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/source/postgres/changelog"
 )
 
 // Database is a database whose committed changes are read.
@@ -24,32 +23,58 @@ type Database struct {
 	BatchSize int `toml:"batch_size" default:"500" min:"1" max:"100000"`
 	// Retention is how long handled entries stay in the log; 0 keeps them for ever.
 	Retention time.Duration `toml:"retention" default:"168h" min:"0s" max:"87600h"`
+	// Start says where the log is read from while there is no checkpoint:
+	// [StartBeginning] or [StartNow].
+	Start string `toml:"start" default:"beginning" choice:"beginning,now"`
+	// Log is the change log of a PostgreSQL database, as schema.table.
+	Log string `toml:"log" default:"core.tb_entity_change_log"`
 
-	path string
+	at address
 }
+
+// The values of [Database.Start].
+const (
+	// StartBeginning reads everything that the log still holds.
+	StartBeginning = "beginning"
+	// StartNow reads what is committed from the first start on.
+	StartNow = "now"
+)
 
 // NewDatabase is a database with defaults, as one named on the command line. A
 // relative path is relative to the working directory.
 func NewDatabase(name string, url observer.Secret) (Database, error) {
-	d := Database{Name: name, URL: url, PollInterval: time.Second, BatchSize: 500, Retention: 168 * time.Hour}
+	d := Database{
+		Name: name, URL: url, PollInterval: time.Second, BatchSize: 500, Retention: 168 * time.Hour,
+		Start: StartBeginning, Log: defaultLog,
+	}
 	if !validName.MatchString(name) {
 		return d, fmt.Errorf("database name %q %s", name, nameRule)
 	}
-	path, err := sqlitePath(url, ".")
+	at, err := addressOf(url, ".")
 	if err != nil {
 		return d, fmt.Errorf("database %s: url %w", name, err)
 	}
-	d.path = path
+	d.at = at
 	return d, nil
 }
 
-// Scheme is the part of the URL before the colon, which names the kind of
-// source: "sqlite".
-func (d Database) Scheme() string { return scheme(d.URL) }
+// Kind is [SQLite] or [Postgres].
+func (d Database) Kind() string { return d.at.kind }
 
-// FilePath is the SQLite file. A path that the configuration has relative is
-// relative to the directory of the configuration file.
-func (d Database) FilePath() string { return d.path }
+// FilePath is the SQLite file, "" for another kind. A path that the
+// configuration has relative is relative to the directory of the configuration
+// file.
+func (d Database) FilePath() string { return d.at.path }
+
+// Place says where the database is, for people: the file, or host, port and
+// name. It has no user and no password.
+func (d Database) Place() string { return d.at.String() }
+
+// LogName is Log taken apart.
+func (d Database) LogName() changelog.Name {
+	schema, table, _ := strings.Cut(d.Log, ".")
+	return changelog.Name{Schema: schema, Table: table}
+}
 
 func (d *Database) read(s *scope) {
 	s.fields(d)
@@ -57,7 +82,29 @@ func (d *Database) read(s *scope) {
 		d.Name = "default" // it exists only because the environment has its url
 	}
 	s.checkName(d.Name)
-	d.path = s.checkURL(d.URL)
+	d.at = s.checkURL(d.URL)
+	s.checkLog(d)
+}
+
+// defaultLog is where FraiseQL has its log.
+const defaultLog = "core.tb_entity_change_log"
+
+// maxIdentifier is the length of a PostgreSQL name in bytes; longer ones are cut
+// off.
+const maxIdentifier = 63
+
+func (s *scope) checkLog(d *Database) {
+	const key = "log"
+	schema, table, ok := strings.Cut(d.Log, ".")
+	switch {
+	case s.failed(key):
+	case d.Kind() == SQLite && d.Log != defaultLog:
+		s.failKey(key, "is for PostgreSQL: the change log of a SQLite database is always called tb_entity_change_log")
+	case !ok || schema == "" || table == "" || strings.Contains(table, "."):
+		s.failKey(key, "must be a schema and a table, such as core.tb_entity_change_log")
+	case len(schema) > maxIdentifier || len(table) > maxIdentifier:
+		s.failKey(key, "has a name of more than %d bytes", maxIdentifier)
+	}
 }
 
 const nameKey = "name"
@@ -73,80 +120,16 @@ func (s *scope) checkName(name string) {
 	}
 }
 
-// checkURL gives the file that a url names and reports what is wrong with it,
-// in words that do not repeat it.
-func (s *scope) checkURL(url observer.Secret) string {
+// checkURL says where a url leads and reports what is wrong with it, in words
+// that do not repeat it.
+func (s *scope) checkURL(url observer.Secret) address {
 	const key = "url"
 	if s.failed(key) {
-		return ""
+		return address{}
 	}
-	path, err := sqlitePath(url, filepath.Dir(s.doc.file))
+	at, err := addressOf(url, filepath.Dir(s.doc.file))
 	if err != nil {
 		s.failKey(key, "%s", err.Error())
 	}
-	return path
-}
-
-func (st *State) read(s *scope) {
-	s.fields(st)
-	st.path = s.checkURL(st.URL)
-}
-
-func scheme(url observer.Secret) string {
-	name, _, ok := strings.Cut(url.Reveal(), ":")
-	if !ok || !bare.MatchString(name) {
-		return ""
-	}
-	return strings.ToLower(name)
-}
-
-// sqlitePath is the file that a URL names, relative to dir. The forms are
-// sqlite:path/to/file.db, sqlite:/path/to/file.db and sqlite:///path/to/file.db.
-func sqlitePath(url observer.Secret, dir string) (string, error) {
-	text := url.Reveal()
-	if text == "" {
-		return "", errors.New(`is missing: write url = "sqlite:path/to/file.db"`)
-	}
-	if err := checkScheme(scheme(url)); err != nil {
-		return "", err
-	}
-	_, path, _ := strings.Cut(text, ":")
-	if rest, ok := strings.CutPrefix(path, "//"); ok {
-		if !strings.HasPrefix(rest, "/") {
-			return "", errors.New("has two slashes: write sqlite:path/to/file.db or sqlite:///path/to/file.db")
-		}
-		path = rest
-	}
-	switch {
-	case path == "":
-		return "", errors.New(`names no file: write "sqlite:path/to/file.db"`)
-	case path == ":memory:":
-		return "", errors.New("names a database in memory, which no other process can reach: name a file")
-	case strings.ContainsAny(path, "?#\x00"):
-		return "", errors.New("must be the path alone, without options after ? or #")
-	case strings.HasSuffix(path, "/"):
-		return "", errors.New("names a directory: name a file in it")
-	}
-	if runtime.GOOS == "windows" && len(path) > 2 && path[0] == '/' && path[2] == ':' {
-		path = path[1:] // sqlite:///C:/shop.db
-	}
-	path = filepath.FromSlash(path)
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(dir, path)
-	}
-	return path, nil
-}
-
-func checkScheme(name string) error {
-	const available = `available: "sqlite:path/to/file.db"`
-	switch name {
-	case "sqlite":
-		return nil
-	case "postgres", "postgresql", "mysql", "sqlserver":
-		return fmt.Errorf("names a %s database, which %s (%s)", name, notAvailable, available)
-	case "":
-		return fmt.Errorf("has no scheme (%s)", available)
-	}
-	// The word is not repeated: what is no URL may be a misplaced password.
-	return fmt.Errorf("has an unknown scheme (%s)", available)
+	return at
 }

@@ -56,11 +56,11 @@ func placed(t *testing.T, err error, lines int) {
 // complete holds for every accepted configuration.
 func complete(t *testing.T, c *config.Config) {
 	t.Helper()
-	if len(c.Databases) == 0 || c.State.FilePath() == "" {
+	if len(c.Databases) == 0 || c.State.Kind() == "" || c.State.Place() == "" || c.State.URL.IsZero() {
 		t.Error("no database or no state store")
 	}
 	for _, d := range c.Databases {
-		if d.Name == "" || d.Scheme() != "sqlite" || d.FilePath() == "" || d.BatchSize < 1 || d.PollInterval <= 0 {
+		if d.Name == "" || d.Kind() == "" || d.Place() == "" || d.BatchSize < 1 || d.PollInterval <= 0 {
 			t.Errorf("database %q is incomplete", d.Name)
 		}
 	}

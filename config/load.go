@@ -112,10 +112,14 @@ func (r *reader) checkDatabases(c *Config) {
 		}
 		r.fail(offset, "databases", "there is no database: write [[databases]] with a name and a url, or set DATABASE_URL")
 	}
-	seenNames, seenFiles := map[string]int{}, map[string]int{}
+	seenNames, seenPlaces := map[string]int{}, map[string]int{}
 	for i, d := range c.Databases {
 		r.unique(seenNames, "databases", "name", i, d.Name)
-		r.unique(seenFiles, "databases", "url", i, d.path)
+		at := d.Place()
+		if d.Kind() == Postgres { // several logs in one database are several sources
+			at += " " + d.Log
+		}
+		r.unique(seenPlaces, "databases", "url", i, at)
 	}
 }
 

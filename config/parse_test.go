@@ -148,7 +148,7 @@ func TestErrorText(t *testing.T) {
 // TestSchemesNeverEcho: what a URL holds is not repeated, wherever it is wrong.
 func TestSchemesNeverEcho(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{"hunter2", "hunter2:x", "postgres://u:hunter2@h", "sqlite://hunter2", "sqlite:hunter2/", "sqlite:hunter2?x"} {
+	for _, url := range []string{"hunter2", "hunter2:x", "postgres:hunter2@h", "postgres://u:hunter2@h:x", "postgres://u:hunter2%@h", "postgres://u@h?hunter2=%", "mysql://u:hunter2@h", "sqlite://hunter2", "sqlite:hunter2/", "sqlite:hunter2?x"} {
 		_, err := config.NewDatabase("a", observer.NewSecret(url))
 		if err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", url, err)

@@ -54,7 +54,7 @@ func (a Action) MarshalJSON() ([]byte, error) { return json.Marshal(a.String()) 
 // LogValue is the summary.
 func (a Action) LogValue() slog.Value { return slog.StringValue(a.String()) }
 
-func (d Database) String() string { return d.Scheme() + " database" }
+func (d Database) String() string { return d.Kind() + " database" }
 
 // Format prints the summary for every verb.
 func (d Database) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, d.String()) }

@@ -188,6 +188,11 @@ func (s *scope) failKey(key, format string, args ...any) {
 // later check does not add one that follows from it.
 func (s *scope) failed(key string) bool { return s.broken[join(s.path, key)] }
 
+// given reports whether the file or the environment has the key.
+func (s *scope) given(key string) bool {
+	return s.table[key] != nil || s.table[key+twin] != nil || s.origins[join(s.path, key)] != ""
+}
+
 // offset is where the value under key begins: written as key or key_env, or
 // failing both the table.
 func (s *scope) offset(key string) int {

@@ -16,6 +16,8 @@ import (
 type actions struct {
 	observers []executor.Observer
 	stored    map[storedKey]storedAction
+	// alert is that of the [alert] section; nil when there is none.
+	alert *middleware.Alerts
 }
 
 type storedKey struct {
@@ -118,6 +120,7 @@ func (l *layers) buildAlerts(cfg *config.Config, deps config.Deps, set *actions)
 		}
 	}
 	l.alerts = keepIntervals(l.alerts, alerts)
+	set.alert = l.alerts[globalAlert]
 	return nil
 }
 

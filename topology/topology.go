@@ -22,8 +22,6 @@ import (
 	"github.com/fraiseql/observer/internal/outbound"
 	"github.com/fraiseql/observer/middleware"
 	"github.com/fraiseql/observer/relay"
-	sqlitesource "github.com/fraiseql/observer/source/sqlite"
-	sqlitestore "github.com/fraiseql/observer/store/sqlite"
 )
 
 // Topology is everything that one process runs, wired and not yet started.
@@ -40,6 +38,8 @@ type Topology struct {
 	Counters *middleware.Counters
 	// Owner names this process in leases.
 	Owner string
+	// Gate is between the change logs and the relays.
+	Gate *Gate
 
 	layers  *layers
 	actions atomic.Pointer[actions]
@@ -47,22 +47,15 @@ type Topology struct {
 	logger  *slog.Logger
 }
 
-// Database is one observed database.
-type Database struct {
-	Config config.Database
-	Source *sqlitesource.Source
-	Relay  *relay.Relay
-}
-
 // Build wires what cfg describes and opens its state store. Call
 // [Topology.Close] when done.
 func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topology, error) {
-	store, err := sqlitestore.Open(ctx, sqlitestore.Config{Path: cfg.State.FilePath(), MaxDead: cfg.DeadLetters.MaxItems})
+	store, err := OpenStore(ctx, cfg, false)
 	if err != nil {
 		return nil, err
 	}
 	t := &Topology{
-		Store: store, Counters: &middleware.Counters{}, Owner: owner(), logger: logger,
+		Store: store, Counters: &middleware.Counters{}, Owner: owner(), Gate: newGate(), logger: logger,
 		network: outbound.New(outbound.Config{Allow: cfg.Network.Allow}),
 	}
 	if err := t.buildLayers(ctx, cfg); err != nil {
@@ -98,12 +91,9 @@ func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
 
 func (t *Topology) buildRelays(cfg *config.Config) {
 	for _, db := range cfg.Databases {
-		source := sqlitesource.New(sqlitesource.Config{
-			Name: db.Name, Path: db.FilePath(), PollInterval: db.PollInterval,
-			BatchSize: db.BatchSize, Logger: t.logger,
-		})
+		source := NewSource(db, t.rewound(db.Name), t.logger)
 		t.Databases = append(t.Databases, Database{Config: db, Source: source, Relay: relay.New(relay.Config{
-			Source: source, Handler: t.Executor, Malformed: t.keepMalformed, Checkpoints: t.Store,
+			Source: gated{source, t.Gate}, Handler: t.Executor, Malformed: t.keepMalformed, Checkpoints: t.Store,
 			Lanes: cfg.Performance.MaxConcurrency, InFlight: cfg.Performance.ChannelCapacity,
 			DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
 		})})

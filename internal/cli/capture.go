@@ -2,14 +2,13 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	sqlitesource "github.com/fraiseql/observer/source/sqlite"
 )
 
 func (c *cli) captureCommand() *cobra.Command {
@@ -21,43 +20,15 @@ func (c *cli) captureCommand() *cobra.Command {
 	}, c.captureAdd(), c.captureList(), c.captureRemove())
 }
 
-// captureView is a capture as JSON shows it.
-type captureView struct {
-	Table   string   `json:"table"`
-	Entity  string   `json:"entity"`
-	Key     []string `json:"key"`
-	Columns []string `json:"columns"`
-	Tenant  string   `json:"tenant"`
-	Drift   []string `json:"drift"`
-}
-
-func viewCapture(capture sqlitesource.Capture, drift []string) captureView {
-	v := captureView{
-		Table: capture.Table, Entity: capture.Entity, Key: orEmpty(capture.Key), Columns: orEmpty(capture.Columns),
-		Tenant: capture.Tenant, Drift: orEmpty(drift),
-	}
-	if len(v.Key) == 0 {
-		v.Key = []string{"rowid"}
-	}
-	return v
-}
-
-// orEmpty keeps a list in JSON a list.
-func orEmpty(list []string) []string {
-	if list == nil {
-		return []string{}
-	}
-	return list
-}
-
 func (c *cli) captureAdd() *cobra.Command {
-	var capture sqlitesource.Capture
+	var capture captureView
 	cmd := &cobra.Command{
 		Use:   "add --table TABLE --entity ENTITY",
 		Short: "Record the changes of a table",
-		Long: "Install the triggers that record every INSERT, UPDATE and DELETE of a table, and\n" +
-			"create the change log where it is missing. Doing it again replaces the triggers:\n" +
-			"do so after columns were added.",
+		Long: "Install the triggers that record every INSERT, UPDATE and DELETE of a table (and on\n" +
+			"PostgreSQL every TRUNCATE), and create the change log where it is missing. Doing it\n" +
+			"again replaces the triggers: do so after columns were added. --all records every\n" +
+			"table of a PostgreSQL schema that has a primary key, under its name in the singular.",
 		Args: arguments(0, 0),
 	}
 	c.settings.flags(cmd)
@@ -67,25 +38,61 @@ func (c *cli) captureAdd() *cobra.Command {
 	flags.StringSliceVar(&capture.Key, "key", nil, "the `COLUMNS` that identify a row (default its primary key)")
 	flags.StringVar(&capture.Tenant, "tenant", "", "the `COLUMN` whose value is the tenant id")
 	flags.StringSliceVar(&capture.Columns, "columns", nil, "the `COLUMNS` that events carry beside the key (default all)")
+	flags.BoolVar(&capture.BeforeImage, "before-image", false, "record rows as they were before an UPDATE, so that events have changes")
+	all := flags.Bool("all", false, "record every table of a PostgreSQL schema")
+	schema := flags.String("schema", "", "the `SCHEMA` of --all (default public)")
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
-		if capture.Table == "" || capture.Entity == "" {
-			return usageError(errors.New("capture add needs --table TABLE and --entity ENTITY"))
+		if err := checkAdd(capture, *all, *schema); err != nil {
+			return usageError(err)
 		}
-		path, err := c.settings.file()
+		on, err := c.captures()
 		if err != nil {
 			return err
 		}
-		added, err := sqlitesource.AddCapture(cmd.Context(), path, capture)
+		if *all {
+			return c.addAll(cmd.Context(), on, *schema, capture)
+		}
+		added, err := on.add(cmd.Context(), capture)
 		if err != nil {
 			return err
 		}
-		view := viewCapture(added, nil)
-		return c.print(view, func(w io.Writer) {
+		return c.print(added, func(w io.Writer) {
 			_, _ = fmt.Fprintf(w, "capturing %s as %s, key %s, in %s\n",
-				printable(view.Table), printable(view.Entity), printable(strings.Join(view.Key, ", ")), path)
+				printable(added.Table), printable(added.Entity), printable(strings.Join(added.Key, ", ")), on.place())
 		})
 	})
 	return cmd
+}
+
+// checkAdd refuses flags that say too little or contradict each other.
+func checkAdd(capture captureView, all bool, schema string) error {
+	switch {
+	case all && (capture.Table != "" || capture.Entity != "" || len(capture.Key) > 0 || len(capture.Columns) > 0):
+		return errors.New("--all stands alone, with --schema, --tenant and --before-image: the rest is about one table")
+	case !all && schema != "":
+		return errors.New("--schema goes with --all: write --table SCHEMA.TABLE for one table")
+	case !all && (capture.Table == "" || capture.Entity == ""):
+		return errors.New("capture add needs --table TABLE and --entity ENTITY (or --all)")
+	}
+	return nil
+}
+
+// addAll prints what became of each table, also when some failed.
+func (c *cli) addAll(ctx context.Context, on captures, schema string, like captureView) error {
+	all, failure := on.addAll(ctx, schema, like)
+	if failure != nil && len(all.Added) == 0 {
+		return failure
+	}
+	err := c.print(all, func(w io.Writer) {
+		for _, v := range all.Added {
+			_, _ = fmt.Fprintf(w, "capturing %s as %s, key %s\n", printable(v.Table), printable(v.Entity), printable(strings.Join(v.Key, ", ")))
+		}
+		for _, s := range all.Skipped {
+			_, _ = fmt.Fprintf(w, "left out %s: %s\n", printable(s.Table), printable(s.Reason))
+		}
+		_, _ = fmt.Fprintf(w, "%s captured in %s, %d left out\n", count(len(all.Added), "table"), on.place(), len(all.Skipped))
+	})
+	return errors.Join(err, failure)
 }
 
 func (c *cli) captureList() *cobra.Command {
@@ -94,18 +101,17 @@ func (c *cli) captureList() *cobra.Command {
 	}
 	c.settings.flags(cmd)
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
-		path, err := c.settings.file()
+		on, err := c.captures()
 		if err != nil {
 			return err
 		}
-		list, err := sqlitesource.ListCaptures(cmd.Context(), path)
+		views, err := on.list(cmd.Context())
 		if err != nil {
 			return err
 		}
-		views := viewCaptures(list)
-		return c.print(map[string]any{"database": path, "captures": views}, func(w io.Writer) {
+		return c.print(map[string]any{"database": on.place(), "captures": views}, func(w io.Writer) {
 			if len(views) == 0 {
-				_, _ = fmt.Fprintf(w, "no table of %s is captured: add one with `%s capture add --table TABLE --entity ENTITY`\n", path, program)
+				_, _ = fmt.Fprintf(w, "no table of %s is captured: add one with `%s capture add --table TABLE --entity ENTITY`\n", on.place(), program)
 				return
 			}
 			writeCaptures(w, "", views)
@@ -114,21 +120,20 @@ func (c *cli) captureList() *cobra.Command {
 	return cmd
 }
 
-func viewCaptures(list []sqlitesource.CaptureStatus) []captureView {
-	views := make([]captureView, len(list))
-	for i, status := range list {
-		views[i] = viewCapture(status.Capture, status.Drift)
-	}
-	return views
-}
-
 func writeCaptures(w io.Writer, indent string, views []captureView) {
-	t := newTable(w, indent+"TABLE", "ENTITY", "KEY", "COLUMNS", "TENANT", "DRIFT")
+	t := newTable(w, indent+"TABLE", "ENTITY", "KEY", "COLUMNS", "TENANT", "BEFORE", "DRIFT")
 	for _, v := range views {
 		t.row(indent+v.Table, v.Entity, strings.Join(v.Key, ","), cmp.Or(strings.Join(v.Columns, ","), "all"),
-			cmp.Or(v.Tenant, "-"), cmp.Or(strings.Join(v.Drift, "; "), "none"))
+			cmp.Or(v.Tenant, "-"), yesNo(v.BeforeImage), cmp.Or(strings.Join(v.Drift, "; "), "none"))
 	}
 	t.end()
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 func (c *cli) captureRemove() *cobra.Command {
@@ -145,15 +150,15 @@ func (c *cli) captureRemove() *cobra.Command {
 		if table == "" {
 			return usageError(errors.New("capture remove needs --table TABLE"))
 		}
-		path, err := c.settings.file()
+		on, err := c.captures()
 		if err != nil {
 			return err
 		}
-		if err := sqlitesource.RemoveCapture(cmd.Context(), path, table); err != nil {
+		if err := on.remove(cmd.Context(), table); err != nil {
 			return err
 		}
 		return c.print(map[string]string{"table": table}, func(w io.Writer) {
-			_, _ = fmt.Fprintf(w, "no longer capturing %s in %s\n", printable(table), path)
+			_, _ = fmt.Fprintf(w, "no longer capturing %s in %s\n", printable(table), on.place())
 		})
 	})
 	return cmd

@@ -133,6 +133,7 @@ func (c *cli) dlqList() *cobra.Command {
 
 // findLetters fills p. It reports whether there is a state to look into.
 func (c *cli) findLetters(cmd *cobra.Command, filter observer.DeliveryFilter, p *page) (state bool, err error) {
+	c.settings.optional = true
 	cfg, err := c.settings.loadAll()
 	if err != nil {
 		return false, err

@@ -130,6 +130,7 @@ type redriver struct {
 }
 
 func (c *cli) openRedriver(ctx context.Context) (*redriver, error) {
+	c.settings.optional = false // the actions stand in it
 	cfg, err := c.settings.loadAll()
 	if err != nil {
 		return nil, err
@@ -185,6 +186,7 @@ func (c *cli) dlqRemove() *cobra.Command {
 }
 
 func (c *cli) remove(ctx context.Context, key string) (err error) {
+	c.settings.optional = true
 	cfg, err := c.settings.loadAll()
 	if err != nil {
 		return err

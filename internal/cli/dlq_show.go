@@ -110,6 +110,7 @@ func (c *cli) dlqShow() *cobra.Command {
 
 // readLetter reads one stored delivery.
 func (c *cli) readLetter(cmd *cobra.Command, key string) (_ *observer.Delivery, err error) {
+	c.settings.optional = true
 	cfg, err := c.settings.loadAll()
 	if err != nil {
 		return nil, err

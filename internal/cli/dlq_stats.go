@@ -56,6 +56,7 @@ func (c *cli) dlqStats() *cobra.Command {
 
 func (c *cli) readLetterStats(cmd *cobra.Command) (_ letterStats, err error) {
 	none := letterStats{ByReason: map[observer.Reason]int{}, ByObserver: map[string]int{}, ByError: map[string]int{}}
+	c.settings.optional = true
 	cfg, err := c.settings.loadAll()
 	if err != nil {
 		return none, err

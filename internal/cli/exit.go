@@ -5,7 +5,10 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
+	postgressource "github.com/fraiseql/observer/source/postgres"
+	"github.com/fraiseql/observer/source/postgres/changelog"
 	sqlitesource "github.com/fraiseql/observer/source/sqlite"
+	postgresstore "github.com/fraiseql/observer/store/postgres"
 )
 
 // The exit codes. Scripts and service managers branch on them: docs/cli.md
@@ -52,7 +55,8 @@ func codeOf(err error) int {
 		return coded.code
 	case errors.As(err, &mistakes), errors.As(err, &file):
 		return exitConfig
-	case errors.Is(err, sqlitesource.ErrNoDatabase), errors.Is(err, sqlitesource.ErrCannotOpen), errors.Is(err, sqlitesource.ErrNoLog):
+	case errors.Is(err, sqlitesource.ErrNoDatabase), errors.Is(err, sqlitesource.ErrCannotOpen), errors.Is(err, sqlitesource.ErrNoLog),
+		errors.Is(err, postgressource.ErrConnect), errors.Is(err, postgresstore.ErrConnect), errors.Is(err, changelog.ErrNoLog):
 		return exitConnection
 	case errors.Is(err, observer.ErrNotFound):
 		return exitNotFound

@@ -19,7 +19,7 @@ func (c *cli) root() *cobra.Command {
 			"To see it work begin with `fraiseql-observer demo`. To use it: `init` writes a\n" +
 			"configuration, `capture add` records a table, `run` delivers its changes.",
 	},
-		c.runCommand(), c.demoCommand(), c.initCommand(), c.captureCommand(), c.validateCommand(),
+		c.runCommand(), c.demoCommand(), c.initCommand(), c.migrateCommand(), c.captureCommand(), c.validateCommand(),
 		c.statusCommand(), c.dlqCommand(), c.versionCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentFlags().Var(&c.format, "format", "how to print results: text or json")

@@ -15,6 +15,7 @@ import (
 	"github.com/fraiseql/observer/app"
 	"github.com/fraiseql/observer/config"
 	sqlitesource "github.com/fraiseql/observer/source/sqlite"
+	"github.com/fraiseql/observer/topology"
 )
 
 func (c *cli) runCommand() *cobra.Command {
@@ -68,7 +69,7 @@ func (c *cli) run(ctx context.Context, cfg *config.Config, logger *slog.Logger) 
 		return unlessStopped(ctx, connectionError(err))
 	}
 	b := readBuild()
-	logger.Info("starting", "version", b.Version, "pid", os.Getpid(), "config", cfg.Path, "state", cfg.State.FilePath())
+	logger.Info("starting", "version", b.Version, "pid", os.Getpid(), "config", cfg.Path, "state", cfg.State.Place())
 	for _, warning := range cfg.Warnings() {
 		logger.Warn("configuration", "warning", warning)
 	}
@@ -90,15 +91,16 @@ func unlessStopped(ctx context.Context, err error) error {
 // is one line and leaves no state file behind.
 func reach(ctx context.Context, cfg *config.Config) error {
 	for _, db := range cfg.Databases {
-		source := sqlitesource.New(sqlitesource.Config{Name: db.Name, Path: db.FilePath()})
+		source := topology.NewSource(db, nil, slog.New(slog.DiscardHandler))
 		if _, err := source.Head(ctx); err != nil {
-			return connectionError(fmt.Errorf("database %s: %w", db.Name, explain(err, db.FilePath())))
+			return connectionError(fmt.Errorf("database %s: %w", db.Name, explain(err, db.Place())))
 		}
 	}
 	return nil
 }
 
-// explain says what to do about a log that cannot be read.
+// explain says what to do about a log that cannot be read. What PostgreSQL says
+// is explained already.
 func explain(err error, path string) error {
 	switch {
 	case errors.Is(err, sqlitesource.ErrNoDatabase):

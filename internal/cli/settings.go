@@ -22,12 +22,16 @@ const defaultConfig = "fraiseql-observer.toml"
 type settings struct {
 	config   string
 	database string
+	// optional: the command makes sense without a configuration, on a database
+	// that a URL names.
+	optional bool
 }
 
 func (s *settings) flags(cmd *cobra.Command) {
 	s.configFlag(cmd)
 	cmd.Flags().StringVar(&s.database, "database", "",
-		"the database: a `URL` (sqlite:FILE) like DATABASE_URL, or the name of one of several")
+		"the database: a `URL` (postgres://..., sqlite:FILE) like DATABASE_URL, or the name of one of several")
+	_ = cmd.RegisterFlagCompletionFunc("database", s.completeDatabase)
 }
 
 func (s *settings) configFlag(cmd *cobra.Command) {
@@ -65,36 +69,48 @@ func (s *settings) load() (*config.Config, error) {
 // databases together: the name of one is checked and selects nothing.
 func (s *settings) loadAll() (*config.Config, error) {
 	if s.url() {
-		return s.loadWithURL()
+		cfg, err := s.loadWithURL()
+		if s.optional && s.absent(err) {
+			return s.bare("--database", s.database)
+		}
+		return cfg, err
 	}
 	cfg, err := loadFile(s.config, os.LookupEnv)
+	if url, ok := os.LookupEnv("DATABASE_URL"); ok && s.optional && s.absent(err) && s.database == "" {
+		return s.bare("DATABASE_URL", url)
+	}
 	if err != nil || s.database == "" {
 		return cfg, err
 	}
 	if all := names(cfg.Databases); !slices.Contains(all, s.database) {
-		return nil, usageError(fmt.Errorf("--database: %s has no database called %q; it has %s (a URL begins with sqlite:)",
+		return nil, usageError(fmt.Errorf("--database: %s has no database called %q; it has %s (a URL begins with postgres:// or sqlite:)",
 			s.config, s.database, strings.Join(all, ", ")))
 	}
 	return cfg, nil
 }
 
+// absent reports whether the configuration is missing that nobody named.
+func (s *settings) absent(err error) bool {
+	var file *config.FileError
+	return s.config == defaultConfig && errors.As(err, &file) && errors.Is(err, fs.ErrNotExist)
+}
+
 // loadWithURL puts the URL of --database in place of the configured one, by the
 // environment variable that has the last word on it.
 func (s *settings) loadWithURL() (*config.Config, error) {
-	db, err := s.named()
+	db, err := namedBy("--database", s.database)
 	if err != nil {
 		return nil, err
 	}
-	path, err := filepath.Abs(db.FilePath())
-	if err != nil {
-		return nil, err
-	}
-	cfg, err := loadFile(s.config, func(name string) (string, bool) {
-		if name == "FRAISEQL_DATABASES_0_URL" {
-			return "sqlite:" + path, true
+	url := s.database
+	if db.Kind() == config.SQLite { // relative to the working directory, like every path in a command line
+		path, err := filepath.Abs(db.FilePath())
+		if err != nil {
+			return nil, err
 		}
-		return os.LookupEnv(name)
-	})
+		url = "sqlite:" + path
+	}
+	cfg, err := loadFile(s.config, lookupWith(url))
 	if err == nil && len(cfg.Databases) > 1 {
 		return nil, usageError(fmt.Errorf("--database: %s has several databases, so a URL does not say which is replaced: name one of %s",
 			s.config, strings.Join(names(cfg.Databases), ", ")))
@@ -102,14 +118,8 @@ func (s *settings) loadWithURL() (*config.Config, error) {
 	return cfg, err
 }
 
-// named is the database that a URL of --database names. Its path is absolute or
-// relative to the working directory, like every path in a command line.
-func (s *settings) named() (config.Database, error) {
-	return namedBy("--database", s.database)
-}
-
-// namedBy is the database of a URL that is not in the configuration. The error
-// does not repeat the URL: other kinds of database have passwords in theirs.
+// namedBy is the database of a URL that origin gives. The error does not repeat
+// the URL: there may be a password in it.
 func namedBy(origin, url string) (config.Database, error) {
 	db, err := config.NewDatabase("default", observer.NewSecret(url))
 	if err != nil {
@@ -122,35 +132,59 @@ func namedBy(origin, url string) (config.Database, error) {
 	return db, nil
 }
 
-// file is the one database file that a command works on. It needs no
-// configuration when --database, or DATABASE_URL, gives the URL.
-func (s *settings) file() (string, error) {
-	if s.url() {
-		db, err := s.named()
-		return db.FilePath(), err
+// lookupWith is the environment with a URL for the first database.
+func lookupWith(url string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		if name == "FRAISEQL_DATABASES_0_URL" {
+			return url, true
+		}
+		return os.LookupEnv(name)
 	}
-	cfg, err := s.load()
-	var missing *config.FileError
-	if errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist) {
-		return s.fileWithoutConfig()
-	}
-	if err != nil {
-		return "", err
-	}
-	if len(cfg.Databases) != 1 {
-		return "", usageError(fmt.Errorf("which database? %s has several: add --database with one of %s",
-			s.config, strings.Join(names(cfg.Databases), ", ")))
-	}
-	return cfg.Databases[0].FilePath(), nil
 }
 
-func (s *settings) fileWithoutConfig() (string, error) {
-	if url, ok := os.LookupEnv("DATABASE_URL"); ok && s.database == "" {
-		db, err := namedBy("DATABASE_URL", url)
-		return db.FilePath(), err
+// bare is the configuration of a database alone, with the defaults and what the
+// environment says. Its file would stand in the working directory, so a path in
+// the URL is relative to that.
+func (s *settings) bare(origin, url string) (*config.Config, error) {
+	if _, err := namedBy(origin, url); err != nil {
+		return nil, err
 	}
-	return "", usageError(fmt.Errorf("which database? there is no configuration %s: name a database with --database sqlite:FILE, "+
-		"or write a configuration with `%s init`", s.config, program))
+	return config.Parse(s.config, nil, lookupWith(url))
+}
+
+// target is the configuration for commands that prepare databases. It needs no
+// file when --database, or DATABASE_URL, gives the URL, and reads none beside
+// --database unless --config names it.
+func (s *settings) target() (*config.Config, error) {
+	if s.url() && s.config == defaultConfig {
+		return s.bare("--database", s.database)
+	}
+	s.optional = true
+	cfg, err := s.load()
+	if s.absent(err) {
+		return nil, usageError(fmt.Errorf("which database? there is no configuration %s: name a database with --database URL "+
+			"(postgres://... or sqlite:FILE), or write a configuration with `%s init`", s.config, program))
+	}
+	return cfg, err
+}
+
+// one is [settings.target] for commands that work on one database.
+func (s *settings) one() (*config.Config, error) {
+	cfg, err := s.target()
+	if err == nil && len(cfg.Databases) != 1 {
+		return nil, usageError(fmt.Errorf("which database? %s has several: add --database with one of %s",
+			s.config, strings.Join(names(cfg.Databases), ", ")))
+	}
+	return cfg, err
+}
+
+// completeDatabase offers the names of the configured databases.
+func (s *settings) completeDatabase(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	cfg, err := config.Load(s.config, os.LookupEnv)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return names(cfg.Databases), cobra.ShellCompDirectiveNoFileComp
 }
 
 func names(databases []config.Database) []string {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
-	sqlitestore "github.com/fraiseql/observer/store/sqlite"
+	"github.com/fraiseql/observer/topology"
 )
 
 // errNoState: no daemon has run with this configuration yet.
@@ -15,12 +15,12 @@ var errNoState = errors.New("no state yet")
 
 // readState opens the state store for looking at it; errNoState when it was
 // never made.
-func readState(ctx context.Context, cfg *config.Config) (*sqlitestore.Store, error) {
+func readState(ctx context.Context, cfg *config.Config) (observer.StateStore, error) {
 	return openState(ctx, cfg, true)
 }
 
 // writeState opens the state store for changing it. It never makes one.
-func writeState(ctx context.Context, cfg *config.Config) (*sqlitestore.Store, error) {
+func writeState(ctx context.Context, cfg *config.Config) (observer.StateStore, error) {
 	look, err := openState(ctx, cfg, true)
 	if err != nil {
 		return nil, err
@@ -31,11 +31,10 @@ func writeState(ctx context.Context, cfg *config.Config) (*sqlitestore.Store, er
 	return openState(ctx, cfg, false)
 }
 
-func openState(ctx context.Context, cfg *config.Config, readOnly bool) (*sqlitestore.Store, error) {
-	path := cfg.State.FilePath()
-	store, err := sqlitestore.Open(ctx, sqlitestore.Config{Path: path, MaxDead: cfg.DeadLetters.MaxItems, ReadOnly: readOnly})
+func openState(ctx context.Context, cfg *config.Config, readOnly bool) (observer.StateStore, error) {
+	store, err := topology.OpenStore(ctx, cfg, readOnly)
 	if errors.Is(err, observer.ErrNotFound) {
-		return nil, fmt.Errorf("%w: %s is not there; `%s run` makes it", errNoState, path, program)
+		return nil, fmt.Errorf("%w: %s is not there; `%s run` makes it", errNoState, cfg.State.Place(), program)
 	}
 	if err != nil {
 		return nil, connectionError(err)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,8 +11,7 @@ import (
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/app"
 	"github.com/fraiseql/observer/config"
-	sqlitesource "github.com/fraiseql/observer/source/sqlite"
-	sqlitestore "github.com/fraiseql/observer/store/sqlite"
+	"github.com/fraiseql/observer/topology"
 )
 
 // status is what the command prints. A pointer is nil where the value is
@@ -25,6 +25,9 @@ type status struct {
 }
 
 type stateStatus struct {
+	// Kind is sqlite or postgres.
+	Kind string `json:"kind"`
+	// Path is the file, or the place of the database.
 	Path string `json:"path"`
 	// Exists: a daemon has run, so there is something to tell.
 	Exists bool `json:"exists"`
@@ -37,6 +40,8 @@ type daemonStatus struct {
 
 type databaseStatus struct {
 	Name string `json:"name"`
+	// Kind and Path are as in the state.
+	Kind string `json:"kind"`
 	Path string `json:"path"`
 	// RetentionSeconds is how long handled rows are kept in the log; 0 for ever.
 	RetentionSeconds int64             `json:"retention_seconds"`
@@ -84,6 +89,7 @@ func (c *cli) statusCommand() *cobra.Command {
 	c.settings.flags(cmd)
 	cmd.Flags().BoolVar(&detailed, "detailed", false, "also show positions, captured tables and the reasons of dead letters")
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
+		c.settings.optional = true
 		cfg, err := c.settings.load()
 		if err != nil {
 			return err
@@ -101,8 +107,8 @@ func (c *cli) statusCommand() *cobra.Command {
 }
 
 func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *status, err error) {
-	s := &status{Now: time.Now().UTC(), State: stateStatus{Path: cfg.State.FilePath()}}
-	s.readDaemon()
+	s := &status{Now: time.Now().UTC(), State: stateStatus{Kind: cfg.State.Kind(), Path: cfg.State.Place()}}
+	s.readDaemon(ctx, cfg.State)
 	store, err := readState(ctx, cfg)
 	if err == nil {
 		s.State.Exists = true
@@ -114,20 +120,23 @@ func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *stat
 		return nil, err
 	}
 	for _, db := range cfg.Databases {
-		d := &databaseStatus{Name: db.Name, Path: db.FilePath(), RetentionSeconds: int64(db.Retention.Seconds())}
+		d := &databaseStatus{Name: db.Name, Kind: db.Kind(), Path: db.Place(), RetentionSeconds: int64(db.Retention.Seconds())}
 		s.Databases = append(s.Databases, d)
 		if err := d.readCheckpoint(ctx, store, s.Now); err != nil {
 			return nil, connectionError(err)
 		}
-		if err := d.readLog(ctx, s.Now, detailed); err != nil {
+		if detailed {
+			d.readCaptures(ctx, capturesOf(db, cfg.State.Schema))
+		}
+		if err := d.readLog(ctx, db, s.Now); err != nil {
 			d.Problem = explain(err, d.Path).Error()
 		}
 	}
 	return s, nil
 }
 
-func (s *status) readDaemon() {
-	running, err := app.Running(s.State.Path)
+func (s *status) readDaemon(ctx context.Context, state config.State) {
+	running, err := app.Running(ctx, state)
 	if err != nil {
 		s.Daemon.Problem = err.Error()
 		return
@@ -135,7 +144,7 @@ func (s *status) readDaemon() {
 	s.Daemon.Running = &running
 }
 
-func readDeliveries(ctx context.Context, store *sqlitestore.Store, maxDead int) (*deliveryStatus, error) {
+func readDeliveries(ctx context.Context, store observer.StateStore, maxDead int) (*deliveryStatus, error) {
 	stats, err := store.DeliveryStats(ctx)
 	if err != nil {
 		return nil, err
@@ -151,7 +160,7 @@ func readDeliveries(ctx context.Context, store *sqlitestore.Store, maxDead int) 
 }
 
 // readCheckpoint leaves the checkpoint nil when there is none; store may be nil.
-func (d *databaseStatus) readCheckpoint(ctx context.Context, store *sqlitestore.Store, now time.Time) error {
+func (d *databaseStatus) readCheckpoint(ctx context.Context, store observer.StateStore, now time.Time) error {
 	if store == nil {
 		return nil
 	}
@@ -169,20 +178,21 @@ func (d *databaseStatus) readCheckpoint(ctx context.Context, store *sqlitestore.
 	return nil
 }
 
-func (d *databaseStatus) readLog(ctx context.Context, now time.Time, detailed bool) error {
-	if detailed {
-		captures, err := sqlitesource.ListCaptures(ctx, d.Path)
-		if err != nil {
-			return err
-		}
-		d.Captures = viewCaptures(captures)
+// readCaptures leaves out what cannot be read: the log, which is read next, says
+// why.
+func (d *databaseStatus) readCaptures(ctx context.Context, on captures) {
+	if list, err := on.list(ctx); err == nil {
+		d.Captures = list
 	}
+}
+
+func (d *databaseStatus) readLog(ctx context.Context, db config.Database, now time.Time) error {
 	var after observer.Position
 	ahead := 0
 	if d.Checkpoint != nil {
 		after, ahead = d.Checkpoint.Position, d.Checkpoint.DoneAhead
 	}
-	rows, oldest, err := sqlitesource.New(sqlitesource.Config{Name: d.Name, Path: d.Path}).Backlog(ctx, after)
+	rows, oldest, err := topology.NewSource(db, nil, slog.New(slog.DiscardHandler)).Backlog(ctx, after)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/fraiseql/observer/config"
 )
 
 // statusText prints a status for people.
@@ -47,7 +49,11 @@ func (s statusText) noState() string {
 
 func (s statusText) database(w io.Writer, d *databaseStatus) {
 	t := newTable(w)
-	t.row("  file:", d.Path)
+	if d.Kind == config.SQLite {
+		t.row("  file:", d.Path)
+	} else {
+		t.row("  server:", d.Path)
+	}
 	t.row("  checkpoint:", checkpointText(d.Checkpoint))
 	t.row("  backlog:", backlogText(d.Backlog))
 	t.row("  retention:", retentionText(d.RetentionSeconds))

@@ -1,0 +1,131 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/relay"
+	postgressource "github.com/fraiseql/observer/source/postgres"
+	sqlitesource "github.com/fraiseql/observer/source/sqlite"
+	postgresstore "github.com/fraiseql/observer/store/postgres"
+	sqlitestore "github.com/fraiseql/observer/store/sqlite"
+)
+
+// Source is the change log of a database, with what a daemon and its commands
+// ask of one besides reading it. Its methods may be called concurrently.
+type Source interface {
+	observer.Source
+	observer.Refetcher
+	// Head is the position of now: reading after it gives what is committed
+	// later. It fails where the log cannot be read.
+	Head(ctx context.Context) (observer.Position, error)
+	// Backlog counts the rows after a position and says when the first of them
+	// was recorded (the zero time when there is none).
+	Backlog(ctx context.Context, after observer.Position) (rows int64, oldest time.Time, err error)
+	// Prune removes the rows up to a checkpoint that were recorded before a time,
+	// and says how many.
+	Prune(ctx context.Context, upTo observer.Position, olderThan time.Time) (deleted int64, err error)
+}
+
+// Database is one observed database.
+type Database struct {
+	Config config.Database
+	Source Source
+	Relay  *relay.Relay
+}
+
+// Rewound is told when a source has to go back in its log, so that changes may
+// come again; why is for people.
+type Rewound func(ctx context.Context, why string)
+
+// NewSource makes the source of a database. It does not connect. A nil rewound
+// leaves it at a line in the log; logger is required.
+func NewSource(db config.Database, rewound Rewound, logger *slog.Logger) Source {
+	if db.Kind() == config.Postgres {
+		return postgressource.New(postgressource.Config{
+			Name: db.Name, URL: db.URL, Log: db.LogName(),
+			PollInterval: db.PollInterval, BatchSize: db.BatchSize, Rewound: rewound, Logger: logger,
+		})
+	}
+	return sqlitesource.New(sqlitesource.Config{
+		Name: db.Name, Path: db.FilePath(), PollInterval: db.PollInterval, BatchSize: db.BatchSize, Logger: logger,
+	})
+}
+
+// OpenStore opens the state store of a configuration. A store that is not there
+// is made, unless readOnly: then it is an error that matches
+// [observer.ErrNotFound].
+func OpenStore(ctx context.Context, cfg *config.Config, readOnly bool) (observer.StateStore, error) {
+	if cfg.State.Kind() == config.Postgres {
+		store, err := postgresstore.Open(ctx, postgresstore.Config{
+			URL: cfg.State.URL, Schema: cfg.State.Schema, MaxDead: cfg.DeadLetters.MaxItems, ReadOnly: readOnly,
+		})
+		if err != nil {
+			return nil, err // not store, which would be a nil pointer in an interface
+		}
+		return store, nil
+	}
+	store, err := sqlitestore.Open(ctx, sqlitestore.Config{
+		Path: cfg.State.FilePath(), MaxDead: cfg.DeadLetters.MaxItems, ReadOnly: readOnly,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
+
+// Begin saves a first checkpoint for each database that is to be read from now
+// on and has none. It must end before the relays run, and only in the process
+// that will run them: a restart then goes on from there.
+func (t *Topology) Begin(ctx context.Context) error {
+	for _, db := range t.Databases {
+		if db.Config.Start != config.StartNow {
+			continue
+		}
+		_, err := t.Store.LoadCheckpoint(ctx, db.Config.Name)
+		if err == nil {
+			continue
+		}
+		if errors.Is(err, observer.ErrNotFound) {
+			err = t.beginNow(ctx, db)
+		}
+		if err != nil {
+			return fmt.Errorf("begin to read database %s: %w", db.Config.Name, err)
+		}
+	}
+	return nil
+}
+
+func (t *Topology) beginNow(ctx context.Context, db Database) error {
+	head, err := db.Source.Head(ctx)
+	if err != nil {
+		return err
+	}
+	t.logger.Info("reading begins with what is committed from now on", "source", db.Config.Name)
+	return t.Store.SaveCheckpoint(ctx, db.Config.Name, observer.Checkpoint{Position: head})
+}
+
+// reasonRewound is the reason in an alert about a source that went back.
+const reasonRewound observer.Reason = "rewound"
+
+// rewound raises the alert of the [alert] section, if there is one. The source
+// has logged it.
+func (t *Topology) rewound(name string) Rewound {
+	return func(ctx context.Context, why string) {
+		set := t.actions.Load()
+		if set.alert == nil {
+			return
+		}
+		set.alert.Raise(ctx, &observer.Delivery{
+			// No dead letter has this key, and each time is one of its own.
+			Key:      string(reasonRewound) + "/" + name + "/" + strconv.FormatInt(time.Now().UnixMilli(), 10),
+			Observer: "database " + name, Reason: reasonRewound, Error: why,
+		})
+	}
+}
