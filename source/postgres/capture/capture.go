@@ -75,32 +75,23 @@ const lockPatience = "5s"
 // it uses. A table or column that does not exist gives an error that matches
 // [observer.ErrNotFound].
 func Add(ctx context.Context, url string, c Capture) (_ Capture, err error) {
-	conn, err := prepare(ctx, url, c)
+	conn, err := changelog.Connect(ctx, url)
 	if err != nil {
 		return c, fmt.Errorf("add capture: %w", err)
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	// Refuse before anything is created: a typing error leaves no trace.
+	if _, err = checked(ctx, conn, c); err == nil {
+		err = changelog.Migrate(ctx, url, c.Options)
+	}
+	if err != nil {
+		return c, fmt.Errorf("add capture: %w", err)
+	}
 	added, err := add(ctx, conn, c)
 	if err != nil {
 		return c, fmt.Errorf("add capture: %w", err)
 	}
 	return added, nil
-}
-
-// prepare refuses before anything is created: a typing error leaves no trace.
-func prepare(ctx context.Context, url string, c Capture) (conn *pgx.Conn, err error) {
-	if conn, err = changelog.Connect(ctx, url); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
-		}
-	}()
-	if _, err = checked(ctx, conn, c); err != nil {
-		return nil, err
-	}
-	return conn, changelog.Migrate(ctx, url, c.Options)
 }
 
 func checked(ctx context.Context, q queryer, c Capture) (*table, error) {

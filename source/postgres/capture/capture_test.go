@@ -78,6 +78,12 @@ func TestStatementsAreRecorded(t *testing.T) {
 				WHEN MATCHED AND n.v IS NULL THEN DELETE WHEN MATCHED THEN UPDATE SET v = n.v WHEN NOT MATCHED THEN INSERT VALUES (n.id, n.v)`,
 			[]string{`DELETE E 2 - {"v": "b", "id": 2}`, `UPDATE E 1 {"v": "A", "id": 1} {"v": "a", "id": 1}`, `INSERT E 5 {"v": "e", "id": 5} -`},
 		},
+	})
+}
+
+func TestCircumstances(t *testing.T) {
+	t.Parallel()
+	runCases(t, map[string]captureCase{
 		"cascade": {
 			plain + "; CREATE TABLE c (id int PRIMARY KEY, t int REFERENCES t ON DELETE CASCADE)", of("c"),
 			"INSERT INTO t VALUES (1); INSERT INTO c VALUES (5, 1); DELETE FROM t",

@@ -1,6 +1,8 @@
 package capture_test
 
 import (
+	"context"
+	"crypto/rand"
 	"strings"
 	"testing"
 
@@ -43,4 +45,26 @@ func wantLog(t *testing.T, conn *pgx.Conn, lines ...string) {
 	if d := cmp.Diff(lines, strings.Split(testenv.Value[string](t, conn, logged), "\n")); d != "" {
 		t.Errorf("log (-want +got):\n%s", d)
 	}
+}
+
+// roleFor makes a role that goes with the test.
+func roleFor(t *testing.T, conn *pgx.Conn) string {
+	t.Helper()
+	role := "test_" + strings.ToLower(rand.Text()[:12])
+	testenv.Exec(t, conn, "CREATE ROLE "+role)
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		again, err := pgx.ConnectConfig(ctx, conn.Config())
+		if err != nil {
+			t.Errorf("connect to drop role %s: %v", role, err)
+			return
+		}
+		if _, err := again.Exec(ctx, "DROP OWNED BY "+role+"; DROP ROLE "+role); err != nil {
+			t.Errorf("drop role %s: %v", role, err)
+		}
+		if err := again.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return role
 }

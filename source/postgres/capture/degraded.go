@@ -79,8 +79,8 @@ func assemble(skeleton string) string {
 
 // unrecorded lets a change go through when there is no log to write to.
 func (t *table) unrecorded() string {
-	log := changelog.QuoteText(t.opts.Log.String())
-	return fmt.Sprintf(`	IF to_regclass(%[1]s) IS NULL OR NOT has_schema_privilege(%[2]s, 'USAGE') OR NOT has_table_privilege(%[1]s, 'INSERT') THEN
+	return fmt.Sprintf(`	IF NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %[1]s AND c.relname = %[2]s
+			AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'INSERT')) THEN
 		BEGIN
 			INSERT INTO %[3]s (table_name, operation, reason) SELECT v_table, TG_OP, v_reason
 			WHERE (SELECT count(*) FROM (SELECT FROM %[3]s LIMIT %[4]d) u) < %[4]d;
@@ -89,7 +89,7 @@ func (t *table) unrecorded() string {
 		END;
 		RAISE WARNING 'fraiseql: %% on %% was not recorded: %%', TG_OP, v_table, v_reason;
 		RETURN NULL;
-	END IF;`, log, changelog.QuoteText(t.opts.Log.Schema), changelog.QuoteName(t.opts.Schema, changelog.UnrecordedTable), unrecordedMost)
+	END IF;`, changelog.QuoteText(t.opts.Log.Schema), changelog.QuoteText(t.opts.Log.Table), changelog.QuoteName(t.opts.Schema, changelog.UnrecordedTable), unrecordedMost)
 }
 
 // root is the table whose columns the spec numbers.
