@@ -9,7 +9,8 @@ import (
 const version = 1
 
 // Script is the SQL that [Migrate] runs. It may be run any number of times, by
-// psql or by anything else that sends it as one transaction.
+// psql or by anything else that sends it as it is. Without a mode for the wake-up
+// trigger it sets [NotifyAuto].
 func Script(o Options) string {
 	o = o.OrDefault()
 	all := append(head(o), migration(o)...)

@@ -18,22 +18,18 @@ const (
 // wake makes the wake-up trigger. Its key is an argument, so that one function
 // serves every log.
 func wake(o Options) []string {
-	all := []string{}
-	if o.Notify != "" {
-		all = append(all, fmt.Sprintf("INSERT INTO %s (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-			o.own(settingTable), QuoteText(notifySetting), QuoteText(string(o.Notify))))
-	}
 	mode := o.Notify
 	if mode == "" {
 		mode = NotifyAuto
 	}
-	return append(all,
-		fmt.Sprintf("INSERT INTO %s (name, value) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING",
+	return []string{
+		fmt.Sprintf("INSERT INTO %s (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
 			o.own(settingTable), QuoteText(notifySetting), QuoteText(string(mode))),
 		wakeDefinition(o, mode),
 		fmt.Sprintf("DROP TRIGGER IF EXISTS %s ON %s", WakeTrigger, o.Log),
 		fmt.Sprintf("CREATE TRIGGER %s AFTER INSERT ON %s\n\tFOR EACH STATEMENT EXECUTE FUNCTION %s('%d')",
-			WakeTrigger, o.Log, o.own(wakeFunction), WakeKey(o.Log)))
+			WakeTrigger, o.Log, o.own(wakeFunction), WakeKey(o.Log)),
+	}
 }
 
 func wakeDefinition(o Options, mode Notify) string {
