@@ -27,6 +27,10 @@ UPDATE {{schema}}.tb_delivery SET lease_owner = $4, lease_until = ` + leaseEnd +
 WHERE key = $2 AND (lease_until <= ` + clock + ` OR lease_owner = $4)
 RETURNING ` + columns
 
+	// byIndex is for claimDue: while the table has no statistics yet the planner
+	// might read and sort all that is due.
+	byIndex = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)"
+
 	// The clock is read once, which also lets the index bound run_at.
 	claimDue = `
 WITH due AS MATERIALIZED (
@@ -97,6 +101,9 @@ func (s *Store) ClaimDue(ctx context.Context, owner string, lease time.Duration,
 
 func (s *Store) claim(ctx context.Context, what, sql string, args ...any) (claimed []*observer.Delivery, err error) {
 	err = s.change(ctx, what, func(c *change) {
+		if sql == claimDue {
+			c.exec(new(int64), byIndex)
+		}
 		c.rows(func(rows pgx.Rows) (err error) {
 			claimed, err = scanAll(rows)
 			return err

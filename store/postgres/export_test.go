@@ -42,5 +42,5 @@ const (
 	ClaimSQL    = claimDelivery
 	NextDueSQL  = nextDue
 	InsertSQL   = insertDelivery
-	SettingsSQL = settings
+	ByIndexSQL  = byIndex
 )

@@ -226,12 +226,10 @@ const (
 	begin  = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
 	commit = "COMMIT"
 	// settings are what a change depends on, until its end. Of the values of
-	// synchronous_commit only off would break the promise. All statements are
-	// right by an index, and while a table has no statistics yet the planner
-	// might read all of it instead.
+	// synchronous_commit only off would break the promise. To compile a
+	// statement (jit) takes longer than any of them may.
 	settings = `
-SELECT set_config('statement_timeout', '` + statementTimeout + `', true),
-       set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+SELECT set_config('statement_timeout', '` + statementTimeout + `', true), set_config('jit', 'off', true),
        CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END`
 )
 
