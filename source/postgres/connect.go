@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strconv"
 	"strings"
@@ -26,8 +27,7 @@ const (
 func (s *Source) connect(ctx context.Context) (*link, error) {
 	cfg, err := pgx.ParseConfig(s.cfg.URL.Reveal())
 	if err != nil {
-		// The cause may repeat the URL, password included.
-		return nil, fmt.Errorf("%w: the URL of %s cannot be read (want postgres://user:password@host:port/database)", ErrConnect, s.cfg.Name)
+		return nil, fmt.Errorf("%w: the URL of %s %w", ErrConnect, s.cfg.Name, unreadable(err))
 	}
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "fraiseql-observer"
@@ -40,6 +40,17 @@ func (s *Source) connect(ctx context.Context) (*link, error) {
 		return nil, fmt.Errorf("%w at %s: %w", ErrConnect, where(cfg), cause(err))
 	}
 	return l, nil
+}
+
+var errURL = errors.New("cannot be read; want postgres://user:password@host:port/database, with special characters of the password as %XX")
+
+// unreadable is what may be told of a URL that was not understood: the cause
+// often repeats it, password included.
+func unreadable(err error) error {
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("names a file: %w", file)
+	}
+	return errURL
 }
 
 func (s *Source) dial(ctx context.Context, cfg *pgx.ConnConfig) (*link, error) {
@@ -96,7 +107,7 @@ func (s *Source) failed(doing string, err error) error {
 			return fmt.Errorf("%s of %s: %s (is the change log gone?)", doing, s.cfg.Name, server.Message)
 		}
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrConnect) {
 		return fmt.Errorf("%s of %s: the server gave no answer in time, so the connection is lost or the table is locked: %w", doing, s.cfg.Name, err)
 	}
 	return fmt.Errorf("%s of %s: %w", doing, s.cfg.Name, err)

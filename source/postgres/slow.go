@@ -73,7 +73,9 @@ const hangingQuery = `SELECT l.pid, coalesce(a.state, ''), coalesce(p.gid, ''), 
        coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)), 0)::float8
   FROM pg_locks AS l
   LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
-  LEFT JOIN pg_prepared_xacts AS p ON l.virtualtransaction = '-1/' || p.transaction::text
+  LEFT JOIN pg_locks AS x ON l.pid IS NULL AND x.pid IS NULL AND x.virtualtransaction = l.virtualtransaction
+   AND x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock'
+  LEFT JOIN pg_prepared_xacts AS p ON p.transaction = x.transactionid
  WHERE l.locktype = 'relation' AND l.database = $1 AND l.relation = $2
    AND l.mode = 'RowExclusiveLock' AND l.granted AND l.virtualtransaction = ANY ($3::text[])
  ORDER BY 5 DESC LIMIT $4`

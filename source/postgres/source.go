@@ -207,7 +207,7 @@ func (s *Source) Refetch(ctx context.Context, at observer.Position) (msg observe
 		return nil
 	})
 	if err != nil {
-		return observer.Message{}, s.failed("read row "+string(at), err)
+		return observer.Message{}, s.failed("read "+string(at), err)
 	}
 	return msg, nil
 }

@@ -63,7 +63,8 @@ func (s *Source) rights(ctx context.Context, conn *pgx.Conn, t *table) error {
 	const query = `
 SELECT d.oid, ` + historyExpression + `,
        pg_relation_filenode($2::oid),
-       has_table_privilege($1::oid, 'SELECT'),
+       has_table_privilege($1::oid, 'SELECT')
+         AND has_schema_privilege((SELECT relnamespace FROM pg_class WHERE oid = $1::oid), 'USAGE'),
        row_security_active($1::oid),
        has_sequence_privilege($2::oid, 'SELECT, USAGE'),
        NOT EXISTS (SELECT FROM pg_attribute AS a
@@ -78,7 +79,8 @@ SELECT d.oid, ` + historyExpression + `,
 	case err != nil:
 		return s.failed("look at the server", err)
 	case !readable:
-		return fmt.Errorf("%w: GRANT SELECT ON %s TO the role of %s (and USAGE on its schema)", ErrDenied, t.name, s.cfg.Name)
+		return fmt.Errorf("%w: GRANT USAGE ON SCHEMA %s and GRANT SELECT ON %s to the role of %s",
+			ErrDenied, pgx.Identifier{s.cfg.Log.Schema}.Sanitize(), t.name, s.cfg.Name)
 	case hidden:
 		return fmt.Errorf("%w from the role of %s: %s", ErrHidden, s.cfg.Name, hiddenAdvice)
 	}

@@ -125,11 +125,12 @@ func (s *stream) lieDown(ctx context.Context) error {
 	}
 	w := &s.wake
 	w.asleep, w.another = state == "asleep", state == "another"
-	after := writerRetry
-	if w.another {
-		after = sleeperRetry
+	switch {
+	case w.another:
+		w.retry = time.Now().Add(sleeperRetry)
+	case !w.asleep:
+		w.retry = time.Now().Add(writerRetry)
 	}
-	w.retry = time.Now().Add(after)
 	return nil
 }
 
@@ -162,7 +163,7 @@ var errInterval = errors.New("the interval is over")
 // rouse ends the sleep: there are writers about.
 func (s *stream) rouse(ctx context.Context) error {
 	w := &s.wake
-	w.step, w.another = firstStep, false
+	w.step, w.another, w.retry = firstStep, false, time.Time{}
 	if !w.asleep {
 		return nil
 	}
