@@ -8,7 +8,6 @@ import (
 
 	"github.com/fraiseql/observer/internal/cli"
 	"github.com/fraiseql/observer/internal/testenv"
-	"github.com/fraiseql/observer/source/postgres/changelog"
 )
 
 // doctor runs the command on a database and gives what it prints.
@@ -30,7 +29,7 @@ func TestDoctorExitCode(t *testing.T) {
 		says    string
 	}{
 		{"", nil, 4, "problem  log"},
-		{"migrate", nil, 0, "ok       log"},
+		{"migrate", nil, 0, "ok       right_to_state          the role may"},
 		{"ALTER TABLE core.tb_entity_change_log DISABLE TRIGGER fraiseql_wake_up", nil, 0, "warning  wake_up"},
 		{"", []string{"--strict"}, 4, "warning  wake_up"},
 		{"ALTER SEQUENCE core.tb_entity_change_log_pk_entity_change_log_seq CACHE 10", nil, 4, "problem  sequence"},
@@ -38,8 +37,9 @@ func TestDoctorExitCode(t *testing.T) {
 		switch c.prepare {
 		case "":
 		case "migrate":
-			if err := changelog.Migrate(t.Context(), dsn, changelog.Options{}); err != nil {
-				t.Fatal(err)
+			var out strings.Builder
+			if code := cli.Main(t.Context(), []string{"migrate", "--database", dsn}, &out, &out); code != 0 {
+				t.Fatalf("migrate: code %d: %s", code, out.String())
 			}
 		default:
 			testenv.Exec(t, testenv.Connect(t, dsn), c.prepare)

@@ -93,6 +93,10 @@ func aboutKeys() map[string]finding {
 			"ALTER TABLE core.tb_entity_change_log DROP CONSTRAINT tb_entity_change_log_pkey",
 			want{"log_key", doctor.Problem, "no index serves pk_entity_change_log", "CREATE UNIQUE INDEX CONCURRENTLY"}, false,
 		},
+		"index on a part": {
+			"ALTER TABLE core.tb_entity_change_log DROP CONSTRAINT tb_entity_change_log_pkey; CREATE INDEX ON core.tb_entity_change_log (pk_entity_change_log) WHERE pk_entity_change_log > 100",
+			want{"log_key", doctor.Problem, "no index serves pk_entity_change_log", "CREATE UNIQUE INDEX CONCURRENTLY"}, false,
+		},
 		"unlogged": {
 			"ALTER TABLE core.tb_entity_change_log SET UNLOGGED",
 			want{"log_storage", doctor.Problem, "is UNLOGGED", "SET LOGGED;"}, false,
@@ -126,6 +130,12 @@ func aboutKeys() map[string]finding {
 			 CREATE SEQUENCE core.s AS integer OWNED BY core.tb_entity_change_log.pk_entity_change_log;
 			 ALTER TABLE core.tb_entity_change_log ALTER COLUMN pk_entity_change_log SET DEFAULT nextval('core.s'); SELECT setval('core.s', 1600000000)`,
 			want{"sequence_range", doctor.Warning, "75%", "ALTER SEQUENCE core.s AS bigint;"}, false,
+		},
+		"sequence wider than its column": {
+			`ALTER TABLE core.tb_entity_change_log ALTER COLUMN pk_entity_change_log DROP IDENTITY, ALTER COLUMN pk_entity_change_log TYPE integer;
+			 CREATE SEQUENCE core.s OWNED BY core.tb_entity_change_log.pk_entity_change_log;
+			 ALTER TABLE core.tb_entity_change_log ALTER COLUMN pk_entity_change_log SET DEFAULT nextval('core.s'); SELECT setval('core.s', 1600000000)`,
+			want{"sequence_range", doctor.Warning, "75%", "TYPE bigint;"}, false,
 		},
 		"low maximum": {
 			"ALTER SEQUENCE core.tb_entity_change_log_pk_entity_change_log_seq MAXVALUE 100; SELECT setval('core.tb_entity_change_log_pk_entity_change_log_seq', 90)",
