@@ -72,7 +72,8 @@ func configure(config *pgx.ConnConfig, url string) {
 	}
 	config.RuntimeParams["client_encoding"] = "UTF8"
 	// A change that its caller gave up must not be made later, when what it
-	// waited for is over: its COMMIT has been sent with it. So it is canceled.
+	// waited for is over: its COMMIT has been sent with it. So it is canceled,
+	// and the call ends when the server has answered that.
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTimeout}
 	}

@@ -154,3 +154,22 @@ func TestClockOfTheDatabase(t *testing.T) {
 		t.Errorf("claim after the lease: %v", err)
 	}
 }
+
+// A claim passes over what somebody else has locked, and takes the next.
+func TestClaimDueDoesNotWait(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	s := opened(t, config(url))
+	for _, id := range []string{"a", "b"} {
+		d := deadLetter(id)
+		d.State = observer.Scheduled
+		insert(t, s, d)
+	}
+	holder := testenv.Connect(t, url)
+	testenv.Exec(t, holder, "BEGIN")
+	testenv.Exec(t, holder, "SELECT FROM fraiseql_observer.tb_delivery WHERE key = 'a/notify/0' FOR UPDATE")
+	claimed, err := s.ClaimDue(t.Context(), "a", lease, 1)
+	if err != nil || len(claimed) != 1 || claimed[0].Key != "b/notify/0" {
+		t.Errorf("got %v and error %v, want b/notify/0", claimed, err)
+	}
+}
