@@ -15,6 +15,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/fraiseql/observer/internal/cli"
+	"github.com/fraiseql/observer/internal/testenv"
 )
 
 // update rewrites the golden files inside the scripts.
@@ -25,10 +26,15 @@ var update = flag.Bool("update", false, "rewrite the expected output in the scri
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(withPostgres{m}, map[string]func(){
 		"fraiseql-observer": func() { os.Exit(cli.Main(testContext(), os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }
+
+// withPostgres ends the server that tests share after they ran.
+type withPostgres struct{ testscript.TestingM }
+
+func (m withPostgres) Run() int { return testenv.Main(m.TestingM) }
 
 // quickExit keeps the programs under test, which are built with the race
 // detector when the tests are, from waiting a second at their end.
@@ -37,8 +43,13 @@ const quickExit = "atexit_sleep_ms=0"
 // TestScripts drives the real command line as a process of its own.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("testdata", "script"),
+	testscript.Run(t, scripts(filepath.Join("testdata", "script")))
+}
+
+// scripts are how the scripts in a folder run.
+func scripts(dir string) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -58,7 +69,7 @@ func TestScripts(t *testing.T) {
 			"waitfor":  waitforCommand,
 			"key":      keyCommand,
 		},
-	})
+	}
 }
 
 // exit CODE PROGRAM ARGS... runs a program that must end with a code.

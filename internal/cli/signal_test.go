@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/fraiseql/observer/internal/testenv"
 )
 
 func TestTermDrainsWhatHasBegun(t *testing.T) {
@@ -136,5 +138,33 @@ func TestDemoCleansUpWhenItsReaderGoes(t *testing.T) {
 				t.Errorf("left behind: %v (%v)", left, err)
 			}
 		})
+	}
+}
+
+// Ctrl-C ends the demo with its summary, and its schemas are gone.
+func TestInterruptedDemoDropsItsSchemas(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	cmd := exec.CommandContext(t.Context(), "fraiseql-observer", "demo", "--duration", "1h", "--database", url)
+	cmd.Env = append(os.Environ(), "GORACE="+quickExit)
+	out, err := cmd.StdoutPipe()
+	check(t, err)
+	check(t, cmd.Start())
+	if _, err := io.ReadFull(out, make([]byte, 400)); err != nil {
+		t.Fatal(err)
+	}
+	conn := testenv.Connect(t, url)
+	const schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'fraiseql_demo_%'"
+	if n := testenv.Value[int](t, conn, schemas); n != 2 {
+		t.Errorf("%d schemas while it runs, want 2", n)
+	}
+	check(t, cmd.Process.Signal(syscall.SIGINT))
+	rest, err := io.ReadAll(out)
+	check(t, err)
+	if err := cmd.Wait(); err != nil || !strings.Contains(string(rest), "\nlost             0\n") {
+		t.Errorf("ended with %v:\n%s", err, rest)
+	}
+	if n := testenv.Value[int](t, conn, schemas); n != 0 {
+		t.Errorf("%d schemas are left", n)
 	}
 }

@@ -10,17 +10,10 @@ const (
 	cancelled   = "order-cancelled"
 )
 
-// configuration is the file a user would write. Paths are literal strings,
-// because those of Windows have backslashes.
-func configuration(database, state, receiver string) string {
-	return strings.NewReplacer("$database", database, "$state", state, "$receiver", receiver).Replace(`
-[[databases]]
-name = "shop"
-url = 'sqlite:$database'
-
-[state]
-url = 'sqlite:$state'
-
+// configuration is the file a user would write, below the sections about the
+// database.
+func configuration(sections, receiver string) string {
+	return sections + strings.ReplaceAll(`
 [network]
 allow = ["127.0.0.0/8"]          # the receiver of the demo is on this machine
 
@@ -61,5 +54,5 @@ event_type = "DELETE"
 [[observers.actions]]
 type = "webhook"
 url = "$receiver/order-cancelled"
-`)
+`, "$receiver", receiver)
 }

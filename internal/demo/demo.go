@@ -36,16 +36,19 @@ type Options struct {
 	// Rate is how many orders the writer makes in a second; 20 when zero.
 	// Each one changes a few times.
 	Rate int
+	// Database is a PostgreSQL database to run on, in schemas of the demo's own,
+	// which are dropped at the end. A temporary SQLite database when nil.
+	Database *config.Database
 	// Quiet prints the summary only.
 	Quiet bool
 	// Terminal says that out is a terminal: a progress line is kept below the
 	// others.
 	Terminal bool
 
-	// tamper is called with the path of the database before the writer
-	// begins, and drain replaces drainTimeout: tests break the pipeline to see
-	// the loss reported.
-	tamper func(ctx context.Context, database string) error
+	// tamper is called with the connection of the shop before the writer begins,
+	// and drain replaces drainTimeout: tests break the pipeline to see the loss
+	// reported.
+	tamper func(ctx context.Context, shop *shop) error
 	drain  time.Duration
 }
 
@@ -73,7 +76,8 @@ func (o Options) withDefaults() (Options, error) {
 // an error that matches [ErrLost] when anything that was committed is missing
 // at the end. An out that cannot be written to any more ends it like ctx; it is
 // an error unless out is a pipe whose reader went away. When Run returns,
-// nothing it started is running and its temporary directory is gone.
+// nothing it started is running, and its temporary directory and its schemas
+// are gone.
 func Run(ctx context.Context, opts Options, out io.Writer) (err error) {
 	opts, err = opts.withDefaults()
 	if err != nil {
@@ -86,7 +90,10 @@ func Run(ctx context.Context, opts Options, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	d := &demo{opts: opts, dir: dir, ledger: newLedger(), screen: newScreen(out, opts, stop)}
+	d := &demo{opts: opts, dir: dir, on: sqliteDatabase{dir}, ledger: newLedger(), screen: newScreen(out, opts, stop)}
+	if opts.Database != nil {
+		d.on = newPostgresDatabase(*opts.Database)
+	}
 	err = d.run(ctx)
 	return errors.Join(err, d.screen.failure())
 }
@@ -95,29 +102,28 @@ func Run(ctx context.Context, opts Options, out io.Writer) (err error) {
 type demo struct {
 	opts   Options
 	dir    string
+	on     database
+	cfg    *config.Config
 	ledger *ledger
 	screen *screen
 }
-
-func (d *demo) database() string { return filepath.Join(d.dir, "shop.db") }
-func (d *demo) state() string    { return filepath.Join(d.dir, "state.db") }
 
 func (d *demo) run(ctx context.Context) (err error) {
 	// What is under way is finished also after ctx has ended.
 	whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	shop, err := openShop(whole, d.database(), d.ledger)
+	shop, err := openShop(whole, d.on, d.ledger)
 	if err != nil {
 		return fmt.Errorf("prepare the database of the demo: %w", err)
 	}
-	defer func() { err = errors.Join(err, shop.close()) }()
+	defer func() { err = errors.Join(err, shop.close(), d.drop(whole)) }()
 	received, err := startReceiver(whole, d.ledger, d.screen)
 	if err != nil {
 		return fmt.Errorf("start the receiver of the demo: %w", err)
 	}
 	defer func() { err = errors.Join(err, received.stop(whole)) }()
 	if d.opts.tamper != nil {
-		if err := d.opts.tamper(whole, d.database()); err != nil {
+		if err := d.opts.tamper(whole, shop); err != nil {
 			return err
 		}
 	}
@@ -125,7 +131,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("start the daemon of the demo: %w", err)
 	}
-	d.screen.begin(d.database())
+	d.screen.begin(d.on.place())
 	if err := d.observe(ctx, whole, daemon, shop); err != nil {
 		return err
 	}
@@ -133,11 +139,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 }
 
 func (d *demo) newDaemon(ctx context.Context, receiver string) (*app.App, error) {
-	text := configuration(d.database(), d.state(), receiver)
-	cfg, err := config.Parse(filepath.Join(d.dir, "fraiseql-observer.toml"), []byte(text), noEnvironment)
+	text := configuration(d.on.sections(), receiver)
+	cfg, err := config.Parse(filepath.Join(d.dir, "fraiseql-observer.toml"), []byte(text), d.on.lookup)
 	if err != nil {
 		return nil, err
 	}
+	d.cfg = cfg
 	return app.New(ctx, app.Options{Config: cfg, Logger: slog.New(newTroubleLog(d.screen))})
 }
 
@@ -183,7 +190,7 @@ func (d *demo) drain(ctx context.Context, daemon *app.App) {
 // conclude compares and prints. It runs after the daemon stopped, so that what
 // the state store says is final.
 func (d *demo) conclude(ctx context.Context) error {
-	stored, err := readState(ctx, d.state())
+	stored, err := readState(ctx, d.cfg)
 	if err != nil {
 		return fmt.Errorf("read the dead letters of the demo: %w", err)
 	}
@@ -195,4 +202,9 @@ func (d *demo) conclude(ctx context.Context) error {
 	return nil
 }
 
-func noEnvironment(string) (string, bool) { return "", false }
+func (d *demo) drop(ctx context.Context) error {
+	if err := d.on.drop(ctx); err != nil {
+		return fmt.Errorf("clean up after the demo: %w", err)
+	}
+	return nil
+}

@@ -3,7 +3,6 @@ package demo
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"os"
 	"regexp"
@@ -15,9 +14,16 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/fraiseql/observer/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(withPostgres{m}) }
+
+// withPostgres ends the server that tests share after they ran.
+type withPostgres struct{ *testing.M }
+
+func (m withPostgres) Run() int { return testenv.Main(m.M) }
 
 // transcript collects what the demo prints and calls seen with each piece.
 type transcript struct {
@@ -210,18 +216,13 @@ func TestLossIsReported(t *testing.T) {
 	}
 }
 
-func dropInsertTrigger(ctx context.Context, path string) (err error) {
-	db, err := sql.Open("sqlite", path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
+func dropInsertTrigger(ctx context.Context, shop *shop) error {
 	var name string
-	row := db.QueryRowContext(ctx, `SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE '%\_insert\_%' ESCAPE '\'`)
+	row := shop.db.QueryRowContext(ctx, `SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE '%\_insert\_%' ESCAPE '\'`)
 	if err := row.Scan(&name); err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, `DROP TRIGGER "`+name+`"`)
+	_, err := shop.db.ExecContext(ctx, `DROP TRIGGER "`+name+`"`)
 	return err
 }
 

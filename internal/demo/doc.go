@@ -1,5 +1,6 @@
 // Package demo shows the daemon at work with nothing installed: a temporary
-// SQLite database with an orders table, a writer that commits and rolls back,
+// SQLite database, or schemas of its own in a PostgreSQL database, with an orders
+// table, a writer that commits and rolls back,
 // the daemon itself with a configuration as a user would write it, and a
 // webhook receiver on the loopback interface with endpoints that are slow,
 // flaky and failing.

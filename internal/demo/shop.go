@@ -3,20 +3,18 @@ package demo
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/fraiseql/observer"
-	"github.com/fraiseql/observer/source/sqlite"
 )
 
 // shop is the application: it writes orders and knows nothing of the daemon.
 type shop struct {
 	db     *sql.DB
+	in     func(query string) string
 	ledger *ledger
 	open   []order // those that may still change, oldest first
 	// orders and versions count what was handed out, rolled back or not.
@@ -38,25 +36,13 @@ const (
 	cancelOneIn   = 8
 )
 
-// openShop makes the database and its table, and installs the capture.
-func openShop(ctx context.Context, path string, l *ledger) (*shop, error) {
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		return nil, err
-	}
-	db, err := sql.Open("sqlite", path+"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)&_pragma=synchronous(normal)")
+// openShop makes the table and installs the capture.
+func openShop(ctx context.Context, on database, l *ledger) (*shop, error) {
+	db, err := on.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1)
-	_, err = db.ExecContext(ctx, `CREATE TABLE orders (
-		id INTEGER PRIMARY KEY, status TEXT NOT NULL, total REAL NOT NULL, version INTEGER NOT NULL)`)
-	if err == nil {
-		_, err = sqlite.AddCapture(ctx, path, sqlite.Capture{Table: "orders", Entity: "Order"})
-	}
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return &shop{db: db, ledger: l}, nil
+	return &shop{db: db, in: on.in, ledger: l}, nil
 }
 
 func (s *shop) close() error { return s.db.Close() }
@@ -112,14 +98,14 @@ func (s *shop) change(ctx context.Context, tx *sql.Tx, orders []order) ([]change
 	s.orders++
 	added := order{id: s.orders, version: s.nextVersion(), status: "new"}
 	first := change{order: added.id, version: added.version, op: observer.Insert}
-	if err := apply(ctx, tx, first, added.status); err != nil {
+	if err := s.apply(ctx, tx, first, added.status); err != nil {
 		return nil, nil, err
 	}
 	changes := []change{first}
 	if len(orders) > 0 {
 		i := rand.N(len(orders)) //nolint:gosec // a demo needs no secrecy
 		next, c := s.advance(orders[i])
-		if err := apply(ctx, tx, c, next.status); err != nil {
+		if err := s.apply(ctx, tx, c, next.status); err != nil {
 			return nil, nil, err
 		}
 		changes = append(changes, c)
@@ -152,16 +138,16 @@ func (s *shop) nextVersion() int64 {
 }
 
 // apply runs the statement of a change.
-func apply(ctx context.Context, tx *sql.Tx, c change, status string) error {
+func (s *shop) apply(ctx context.Context, tx *sql.Tx, c change, status string) error {
 	var err error
 	switch c.op {
 	case observer.Insert:
 		total := float64(100+rand.N(9900)) / 100 //nolint:gosec // a demo needs no secrecy
-		_, err = tx.ExecContext(ctx, `INSERT INTO orders (id, status, total, version) VALUES (?, ?, ?, ?)`, c.order, status, total, c.version)
+		_, err = tx.ExecContext(ctx, s.in(`INSERT INTO orders (id, status, total, version) VALUES (?, ?, ?, ?)`), c.order, status, total, c.version)
 	case observer.Delete:
-		_, err = tx.ExecContext(ctx, `DELETE FROM orders WHERE id = ?`, c.order)
+		_, err = tx.ExecContext(ctx, s.in(`DELETE FROM orders WHERE id = ?`), c.order)
 	default:
-		_, err = tx.ExecContext(ctx, `UPDATE orders SET status = ?, version = ? WHERE id = ?`, status, c.version, c.order)
+		_, err = tx.ExecContext(ctx, s.in(`UPDATE orders SET status = ?, version = ? WHERE id = ?`), status, c.version, c.order)
 	}
 	return err
 }

@@ -5,12 +5,13 @@ import (
 	"errors"
 
 	"github.com/fraiseql/observer"
-	"github.com/fraiseql/observer/store/sqlite"
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/topology"
 )
 
 // readState lists what the daemon left in its state store, by what it is for.
-func readState(ctx context.Context, path string) (_ map[duty]*observer.Delivery, err error) {
-	store, err := sqlite.Open(ctx, sqlite.Config{Path: path, ReadOnly: true})
+func readState(ctx context.Context, cfg *config.Config) (_ map[duty]*observer.Delivery, err error) {
+	store, err := topology.OpenStore(ctx, cfg, true)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,11 @@ url = %q
 // so that a killed and restarted daemon sends only the blocked one again.
 func TestInvariant1CheckpointOnlyWhatIsHandled(t *testing.T) {
 	t.Parallel()
+	onEach(t, checkpointOnlyWhatIsHandled)
+}
+
+func checkpointOnlyWhatIsHandled(t *testing.T, on flavour) {
+	t.Helper()
 	const blocked, others = int64(1), 40
 	release := make(chan struct{})
 	recv := newReceiver(t, func(r receipt) int {
@@ -40,7 +45,7 @@ func TestInvariant1CheckpointOnlyWhatIsHandled(t *testing.T) {
 		return http.StatusOK
 	})
 	t.Cleanup(func() { close(release) })
-	s := newSite(t, "[performance]\nmax_concurrency = 1000\n"+hook("all", recv.url()))
+	s := on.newSite(t, "[performance]\nmax_concurrency = 1000\n"+hook("all", recv.url()))
 	shop := newShop(s)
 	shop.put(blocked)
 	for item := range int64(others) {
@@ -96,6 +101,11 @@ func TestInvariant1CheckpointOnlyWhatIsHandled(t *testing.T) {
 // checkpoint calls handled must have been accepted, or be in the store.
 func TestInvariant2HandledIsDurable(t *testing.T) {
 	t.Parallel()
+	onEach(t, handledIsDurable)
+}
+
+func handledIsDurable(t *testing.T, on flavour) {
+	t.Helper()
 	r := random(t)
 	recv := newReceiver(t, func(r receipt) int {
 		<-time.After(time.Duration(r.change.version%5) * 10 * time.Millisecond) // so that a kill finds some in flight
@@ -107,7 +117,7 @@ func TestInvariant2HandledIsDurable(t *testing.T) {
 		}
 		return http.StatusOK
 	})
-	s := newSite(t, hook("all", recv.url(),
+	s := on.newSite(t, hook("all", recv.url(),
 		`retry = { max_attempts = 2, initial_delay_ms = 60000, max_delay_ms = 60000, backoff_strategy = "fixed" }`))
 	shop := newShop(s)
 	stop := shop.load(r, 50, 300)

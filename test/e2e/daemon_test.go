@@ -4,24 +4,30 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/fraiseql/observer"
-	sourcesqlite "github.com/fraiseql/observer/source/sqlite"
-	storesqlite "github.com/fraiseql/observer/store/sqlite"
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/topology"
 )
 
 // site is one installation: a directory with a configuration, a database, a
 // state and a log, and at most one running daemon.
 type site struct {
 	t      *testing.T
+	on     flavour
 	dir    string
+	server string // the URL of its PostgreSQL database
+	more   string // more keys of the database
 	env    []string
 	daemon *exec.Cmd
 	exited chan struct{}
@@ -34,11 +40,19 @@ const sourceName = "shop"
 // the first table of the text belongs to the top level.
 func newSite(t *testing.T, text string) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir()}
+	return onSQLite.newSite(t, text)
+}
+
+func (s *site) begin(text string) *site {
+	t := s.t
+	t.Helper()
 	s.configure(text)
 	t.Cleanup(func() {
 		if s.daemon != nil {
 			s.kill()
+		}
+		if password := s.password(); password != "" && strings.Contains(s.log(), password) {
+			t.Error("the log has the password of the database") // Invariant 9
 		}
 		if t.Failed() {
 			t.Logf("the log of the daemon:\n%s", tail(s.log(), 60))
@@ -52,11 +66,8 @@ func (s *site) configure(text string) {
 	text = `
 [[databases]]
 name = "` + sourceName + `"
-url = "sqlite:` + s.database() + `"
-
-[state]
-url = "sqlite:` + s.state() + `"
-
+url = "` + s.databaseURL() + `"
+` + s.more + s.stateText() + `
 [network]
 allow = ["127.0.0.0/8"]
 ` + text
@@ -152,10 +163,27 @@ func (s *site) command(args ...string) (stdout, stderr string, code int) {
 	return commandWith(s.t, s.dir, s.env, append(args, "--config", s.config())...)
 }
 
-// store opens the state for looking, as an operator would beside the daemon.
-func (s *site) store(look func(*storesqlite.Store)) {
+// loaded is the configuration as the program reads it.
+func (s *site) loaded() *config.Config {
 	s.t.Helper()
-	store, err := storesqlite.Open(s.t.Context(), storesqlite.Config{Path: s.state(), ReadOnly: true})
+	cfg, err := config.Load(s.config(), func(name string) (string, bool) {
+		for _, entry := range slices.Backward(s.env) {
+			if value, ok := strings.CutPrefix(entry, name+"="); ok {
+				return value, true
+			}
+		}
+		return os.LookupEnv(name)
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return cfg
+}
+
+// store opens the state for looking, as an operator would beside the daemon.
+func (s *site) store(look func(observer.StateStore)) {
+	s.t.Helper()
+	store, err := topology.OpenStore(s.t.Context(), s.loaded(), true)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -168,7 +196,7 @@ func (s *site) store(look func(*storesqlite.Store)) {
 // stored lists the unfinished deliveries in a state; "" lists all.
 func (s *site) stored(state observer.State) (list []*observer.Delivery) {
 	s.t.Helper()
-	s.store(func(store *storesqlite.Store) {
+	s.store(func(store observer.StateStore) {
 		var err error
 		if list, err = store.Deliveries(s.t.Context(), observer.DeliveryFilter{State: state}); err != nil {
 			s.t.Fatal(err)
@@ -180,12 +208,11 @@ func (s *site) stored(state observer.State) (list []*observer.Delivery) {
 // checkpoint is the saved one, zero when there is none yet.
 func (s *site) checkpoint() (cp observer.Checkpoint) {
 	s.t.Helper()
-	s.store(func(store *storesqlite.Store) {
-		all, err := store.Checkpoints(s.t.Context())
-		if err != nil {
+	s.store(func(store observer.StateStore) {
+		var err error
+		if cp, err = store.LoadCheckpoint(s.t.Context(), sourceName); err != nil && !errors.Is(err, observer.ErrNotFound) {
 			s.t.Fatal(err)
 		}
-		cp = all[sourceName]
 	})
 	return cp
 }
@@ -193,7 +220,7 @@ func (s *site) checkpoint() (cp observer.Checkpoint) {
 // behind counts the rows of the log after a position.
 func (s *site) behind(at observer.Position) int64 {
 	s.t.Helper()
-	source := sourcesqlite.New(sourcesqlite.Config{Name: sourceName, Path: s.database()})
+	source := topology.NewSource(s.loaded().Databases[0], nil, slog.New(slog.DiscardHandler))
 	rows, _, err := source.Backlog(s.t.Context(), at)
 	if err != nil {
 		s.t.Fatal(err)

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/fraiseql/observer/internal/testenv"
 )
 
 // binary is the program under test. TestMain sets it before any test runs.
@@ -43,7 +45,7 @@ func buildAndRun(m *testing.M) (code int, err error) {
 	if out, err := exec.CommandContext(context.Background(), "go", args...).CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the program: %w\n%s", err, out)
 	}
-	return m.Run(), nil
+	return testenv.Main(m), nil
 }
 
 // patience is how long a test waits for what must happen. It is never waited

@@ -15,6 +15,11 @@ import (
 // before it was answered.
 func TestInvariant4OrderPerEntity(t *testing.T) {
 	t.Parallel()
+	onEach(t, orderPerEntity)
+}
+
+func orderPerEntity(t *testing.T, on flavour) {
+	t.Helper()
 	r := random(t)
 	var mu sync.Mutex
 	active, overlaps := map[int64]int{}, 0
@@ -37,7 +42,7 @@ func TestInvariant4OrderPerEntity(t *testing.T) {
 		}
 		return http.StatusOK
 	})
-	s := newSite(t, hook("all", recv.url(), `retry = { max_attempts = 5, initial_delay_ms = 20 }`))
+	s := on.newSite(t, hook("all", recv.url(), `retry = { max_attempts = 5, initial_delay_ms = 20 }`))
 	shop := newShop(s)
 	s.start()
 	stop := shop.load(r, 30, 400)

@@ -7,13 +7,11 @@ import (
 	"database/sql"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/fraiseql/observer"
-	"github.com/fraiseql/observer/source/sqlite"
 )
 
 // change is one change as the application knows it. Every INSERT and UPDATE
@@ -29,6 +27,7 @@ type change struct {
 type shop struct {
 	t        *testing.T
 	db       *sql.DB
+	on       flavour
 	mu       sync.Mutex
 	versions int64
 	// committed are the changes in commit order; the time is read before COMMIT.
@@ -37,33 +36,25 @@ type shop struct {
 
 func newShop(s *site) *shop {
 	s.t.Helper()
-	if err := os.WriteFile(s.database(), nil, 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-	shop := openShop(s)
-	shop.exec(items)
-	if _, err := sqlite.AddCapture(s.t.Context(), s.database(), sqlite.Capture{Table: "items", Entity: "Item"}); err != nil {
-		s.t.Fatal(err)
-	}
-	return shop
+	return s.prepare()
 }
 
 const items = `CREATE TABLE items (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, note TEXT)`
 
 func openShop(s *site) *shop {
 	s.t.Helper()
-	db, err := sql.Open("sqlite", s.database()+"?_txlock=immediate&_pragma=busy_timeout(20000)&_pragma=journal_mode(wal)&_pragma=synchronous(normal)")
+	db, err := s.open()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	db.SetMaxOpenConns(1)
 	s.t.Cleanup(func() { _ = db.Close() })
-	return &shop{t: s.t, db: db}
+	return &shop{t: s.t, db: db, on: s.on}
 }
 
 func (s *shop) exec(query string, args ...any) {
 	s.t.Helper()
-	if _, err := s.db.ExecContext(s.t.Context(), query, args...); err != nil {
+	if _, err := s.db.ExecContext(s.t.Context(), s.on.in(query), args...); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -71,7 +62,7 @@ func (s *shop) exec(query string, args ...any) {
 // log are the event ids of the change log, in commit order.
 func (s *shop) log() (ids []string) {
 	s.t.Helper()
-	rows, err := s.db.QueryContext(s.t.Context(), `SELECT id FROM tb_entity_change_log ORDER BY pk_entity_change_log`)
+	rows, err := s.db.QueryContext(s.t.Context(), s.on.in(`SELECT id FROM tb_entity_change_log ORDER BY pk_entity_change_log`))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -92,8 +83,8 @@ func (s *shop) log() (ids []string) {
 // event is the id of the event of the newest change of an item.
 func (s *shop) event(item int64) (id string) {
 	s.t.Helper()
-	row := s.db.QueryRowContext(s.t.Context(), `SELECT id FROM tb_entity_change_log WHERE object_id = ?
-		ORDER BY pk_entity_change_log DESC LIMIT 1`, item)
+	row := s.db.QueryRowContext(s.t.Context(), s.on.in(`SELECT id FROM tb_entity_change_log WHERE object_id = ?
+		ORDER BY pk_entity_change_log DESC LIMIT 1`), item)
 	if err := row.Scan(&id); err != nil {
 		s.t.Fatal(err)
 	}
@@ -203,7 +194,7 @@ func (s *shop) transaction(r *rand.Rand, items int, live map[int64]int64) error 
 func (s *shop) one(ctx context.Context, r *rand.Rand, tx *sql.Tx, item int64, live map[int64]int64) (change, error) {
 	version := live[item]
 	if version > 0 && r.IntN(10) == 0 {
-		_, err := tx.ExecContext(ctx, `DELETE FROM items WHERE id = ?`, item)
+		_, err := tx.ExecContext(ctx, s.on.in(`DELETE FROM items WHERE id = ?`), item)
 		return change{observer.Delete, item, version}, err
 	}
 	op := observer.Update
@@ -211,6 +202,6 @@ func (s *shop) one(ctx context.Context, r *rand.Rand, tx *sql.Tx, item int64, li
 		op = observer.Insert
 	}
 	s.versions++
-	_, err := tx.ExecContext(ctx, upsert, item, s.versions, "load")
+	_, err := tx.ExecContext(ctx, s.on.in(upsert), item, s.versions, "load")
 	return change{op, item, s.versions}, err
 }

@@ -14,6 +14,11 @@ import (
 // load while retries are waiting.
 func TestInvariant7SigtermLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
+	onEach(t, sigtermLosesAndRepeatsNothing)
+}
+
+func sigtermLosesAndRepeatsNothing(t *testing.T, on flavour) {
+	t.Helper()
 	r := random(t)
 	recv := newReceiver(t, func(r receipt) int {
 		if r.change.version%5 == 0 && r.attempt < 3 {
@@ -22,7 +27,7 @@ func TestInvariant7SigtermLosesAndRepeatsNothing(t *testing.T) {
 		<-time.After(time.Duration(r.change.version%10) * time.Millisecond)
 		return http.StatusOK
 	})
-	s := newSite(t, hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 400, max_delay_ms = 500 }`))
+	s := on.newSite(t, hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 400, max_delay_ms = 500 }`))
 	shop := newShop(s)
 	stop := shop.load(r, 60, 200)
 	putOff, stops := 0, 0
@@ -57,6 +62,11 @@ func TestInvariant7SigtermLosesAndRepeatsNothing(t *testing.T) {
 // does not cover: what was in flight, and what finished since the last save.
 func TestInvariant7SigkillLosesNothing(t *testing.T) {
 	t.Parallel()
+	onEach(t, sigkillLosesNothing)
+}
+
+func sigkillLosesNothing(t *testing.T, on flavour) {
+	t.Helper()
 	r := random(t)
 	recv := newReceiver(t, func(r receipt) int {
 		if r.change.version%13 == 0 && r.attempt == 1 {
@@ -65,7 +75,7 @@ func TestInvariant7SigkillLosesNothing(t *testing.T) {
 		<-time.After(time.Duration(r.change.version%7) * 10 * time.Millisecond) // so that a kill finds some in flight
 		return http.StatusOK
 	})
-	s := newSite(t, hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 20, max_delay_ms = 50 }`))
+	s := on.newSite(t, hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 20, max_delay_ms = 50 }`))
 	shop := newShop(s)
 	stop := shop.load(r, 40, 300)
 	const kills = 10
@@ -128,8 +138,13 @@ func checkRepetitions(t *testing.T, o oracle, covered map[string]time.Time, kill
 // start. It ends cleanly, or as by default when it does not listen yet.
 func TestSigtermWhileStarting(t *testing.T) {
 	t.Parallel()
+	onEach(t, sigtermWhileStarting)
+}
+
+func sigtermWhileStarting(t *testing.T, on flavour) {
+	t.Helper()
 	r := random(t)
-	s := newSite(t, hook("all", "http://127.0.0.1:1"))
+	s := on.newSite(t, hook("all", "http://127.0.0.1:1"))
 	newShop(s)
 	for range 15 {
 		s.launch()

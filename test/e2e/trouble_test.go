@@ -133,9 +133,14 @@ func TestSecondDaemonIsRefused(t *testing.T) {
 // says so, and goes on when a person makes room.
 func TestFullDeadLettersSlowIntake(t *testing.T) {
 	t.Parallel()
+	onEach(t, fullDeadLettersSlowIntake)
+}
+
+func fullDeadLettersSlowIntake(t *testing.T, on flavour) {
+	t.Helper()
 	const most, changes = 3, 6
 	recv := newReceiver(t, func(receipt) int { return http.StatusUnprocessableEntity })
-	s := newSite(t, "[dead_letters]\nmax_items = 3\n"+hook("all", recv.url()))
+	s := on.newSite(t, "[dead_letters]\nmax_items = 3\n"+hook("all", recv.url()))
 	shop := newShop(s)
 	s.start()
 	for item := range int64(changes) {
@@ -172,9 +177,14 @@ func TestFullDeadLettersSlowIntake(t *testing.T) {
 // off arrives after the restart with the key and the body of the first attempt.
 func TestReceiverDown(t *testing.T) {
 	t.Parallel()
+	onEach(t, receiverDown)
+}
+
+func receiverDown(t *testing.T, on flavour) {
+	t.Helper()
 	recv := newReceiver(t, ok)
 	up := recv.down()
-	s := newSite(t, hook("all", recv.url(),
+	s := on.newSite(t, hook("all", recv.url(),
 		`retry = { max_attempts = 50, initial_delay_ms = 1000, max_delay_ms = 1000, backoff_strategy = "fixed" }`))
 	shop := newShop(s)
 	for item := range int64(10) {
@@ -218,9 +228,14 @@ func quoted(body string) string { return strings.ReplaceAll(body, `"`, `\"`) }
 // effect, by signal and by change.
 func TestReloadRefusesABadFile(t *testing.T) {
 	t.Parallel()
+	onEach(t, reloadRefusesABadFile)
+}
+
+func reloadRefusesABadFile(t *testing.T, on flavour) {
+	t.Helper()
 	var last atomic.Value
 	recv := newReceiver(t, func(r receipt) int { last.Store(r.path); return http.StatusOK })
-	s := newSite(t, hook("first", recv.url()))
+	s := on.newSite(t, hook("first", recv.url()))
 	shop := newShop(s)
 	s.start()
 	arrives := func(path string, n int) {
