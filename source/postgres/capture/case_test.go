@@ -19,7 +19,7 @@ const logged = `SELECT coalesce(string_agg(concat_ws(' ', modification_type, obj
 	FROM core.tb_entity_change_log`
 
 // captured makes a database with a table and a capture.
-func captured(t *testing.T, schema string, c capture.Capture) (*pgx.Conn, string) {
+func captured(t testing.TB, schema string, c capture.Capture) (*pgx.Conn, string) {
 	t.Helper()
 	url := testenv.Database(t)
 	conn := testenv.Connect(t, url)
@@ -28,7 +28,7 @@ func captured(t *testing.T, schema string, c capture.Capture) (*pgx.Conn, string
 	return conn, url
 }
 
-func add(t *testing.T, url string, c capture.Capture) capture.Capture {
+func add(t testing.TB, url string, c capture.Capture) capture.Capture {
 	t.Helper()
 	if c.Entity == "" {
 		c.Entity = "E"
