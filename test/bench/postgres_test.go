@@ -28,9 +28,7 @@ func BenchmarkPostgresLogAgainstBareRead(b *testing.B) {
 		b.Fatal(err)
 	}
 	conn := testenv.Connect(b, url)
-	testenv.Exec(b, conn, `INSERT INTO core.tb_entity_change_log (object_type, modification_type, entity_key, object_data)
-		SELECT 'Order', 'INSERT', n::text, jsonb_build_object('id', n, 'status', 'new', 'total', n / 100.0, 'note', repeat('x', 100))
-		  FROM generate_series(1, $1) AS n`, logged)
+	fillLog(b, conn, logged)
 	testenv.Exec(b, conn, "VACUUM ANALYZE core.tb_entity_change_log")
 	var events, rows []float64
 	for round := 0; b.Loop(); round++ {
@@ -49,6 +47,14 @@ func BenchmarkPostgresLogAgainstBareRead(b *testing.B) {
 	report(b, "events/s", events)
 	report(b, "bare-rows/s", rows)
 	report(b, "ratio", ratios)
+}
+
+// fillLog commits n changes.
+func fillLog(b *testing.B, conn *pgx.Conn, n int) {
+	b.Helper()
+	testenv.Exec(b, conn, `INSERT INTO core.tb_entity_change_log (object_type, modification_type, entity_key, object_data)
+		SELECT 'Order', 'INSERT', n::text, jsonb_build_object('id', n, 'status', 'new', 'total', n / 100.0, 'note', repeat('x', 100))
+		  FROM generate_series(1, $1) AS n`, n)
 }
 
 func relayRound(b *testing.B, url string) time.Duration {

@@ -19,7 +19,10 @@ import (
 
 	"github.com/fraiseql/observer/app"
 	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/internal/testenv"
+	"github.com/fraiseql/observer/source/postgres/changelog"
 	sqlitesource "github.com/fraiseql/observer/source/sqlite"
+	postgresstore "github.com/fraiseql/observer/store/postgres"
 )
 
 const (
@@ -30,24 +33,57 @@ const (
 	concurrency = 50
 )
 
-// BenchmarkWebhookAgainstBareClient sends the changes of a SQLite change log by
-// the daemon, and the same bodies by a bare HTTP client with as many workers,
-// to the same receiver. One operation is a round of both, in alternating
-// order. Rates run from the first request to the last one, so neither side is
-// charged for its start. The processor time of a call includes the receiver's
-// part; the ratio of these is the one to trust on a busy machine.
+// BenchmarkWebhookAgainstBareClient sends the changes of a change log by the
+// daemon, and the same bodies by a bare HTTP client with as many workers, to the
+// same receiver. One operation is a round of both, in alternating order. Rates
+// run from the first request to the last one, so neither side is charged for its
+// start. The processor time of a call includes the receiver's part, and not that
+// of a PostgreSQL server; the ratio of these is the one to trust on a busy
+// machine.
 func BenchmarkWebhookAgainstBareClient(b *testing.B) {
+	b.Run("sqlite", func(b *testing.B) { againstBareClient(b, sqliteShop) })
+	b.Run("postgres", func(b *testing.B) { againstBareClient(b, postgresShop) })
+}
+
+// shop makes a database with a change log that holds the changes, and gives the
+// configuration of it and of the state.
+type shop func(b *testing.B) string
+
+func sqliteShop(b *testing.B) string {
+	b.Helper()
+	path := newDatabase(b)
+	insert(b, path, changes)
+	return fmt.Sprintf("[[databases]]\nname = \"shop\"\nurl = 'sqlite:%s'\n", path)
+}
+
+func postgresShop(b *testing.B) string {
+	b.Helper()
+	url := testenv.Database(b)
+	for _, err := range []error{
+		changelog.Migrate(b.Context(), url, changelog.Options{}),
+		postgresstore.Migrate(b.Context(), url, postgresstore.DefaultSchema),
+	} {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	fillLog(b, testenv.Connect(b, url), changes)
+	return fmt.Sprintf("[[databases]]\nname = \"shop\"\nurl = '%s'\n", url)
+}
+
+func againstBareClient(b *testing.B, stock shop) {
+	b.Helper()
 	var daemons, bares []measure
 	for round := 0; b.Loop(); round++ {
 		recv := newReceiver(b)
 		var daemon, bare measure
 		if round%2 == 0 {
-			daemon = daemonRound(b, recv)
+			daemon = daemonRound(b, stock, recv)
 			bare = bareRound(b, recv, recv.take())
 		} else {
-			bare = bareRound(b, recv, bodiesOf(b))
+			bare = bareRound(b, recv, bodiesOf(b, stock))
 			recv.take()
-			daemon = daemonRound(b, recv)
+			daemon = daemonRound(b, stock, recv)
 		}
 		recv.server.Close()
 		daemons, bares = append(daemons, daemon), append(bares, bare)
@@ -148,24 +184,20 @@ func (r *receiver) take() [][]byte {
 }
 
 // bodiesOf has the daemon make the bodies for a bare round that comes first.
-func bodiesOf(b *testing.B) [][]byte {
+func bodiesOf(b *testing.B, stock shop) [][]byte {
 	b.Helper()
 	recv := newReceiver(b)
 	defer recv.server.Close()
-	daemonRound(b, recv)
+	daemonRound(b, stock, recv)
 	return recv.take()
 }
 
 // daemonRound has the daemon deliver a change log that is there already, with
 // a log line for each delivery as in production.
-func daemonRound(b *testing.B, recv *receiver) measure {
+func daemonRound(b *testing.B, stock shop, recv *receiver) measure {
 	b.Helper()
-	path := newDatabase(b)
-	insert(b, path, changes)
-	cfg, err := config.Parse(filepath.Join(b.TempDir(), "fraiseql-observer.toml"), fmt.Appendf(nil, `
-[[databases]]
-name = "shop"
-url = 'sqlite:%s'
+	databases := stock(b)
+	cfg, err := config.Parse(filepath.Join(b.TempDir(), "fraiseql-observer.toml"), fmt.Appendf(nil, `%s
 [network]
 allow = ["127.0.0.0/8"]
 [performance]
@@ -176,7 +208,7 @@ entity = "Order"
 [[observers.actions]]
 type = "webhook"
 url = "%s"
-`, path, concurrency, recv.server.URL), nil)
+`, databases, concurrency, recv.server.URL), nil)
 	if err != nil {
 		b.Fatal(err)
 	}
