@@ -16,7 +16,7 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 // logged is how many rows one round reads, by each side.
-const logged = 50_000
+const logged = 200_000
 
 // BenchmarkPostgresLogAgainstBareRead relays a PostgreSQL change log to a
 // handler that does nothing, and reads the same rows with pgx, in batches of
