@@ -27,6 +27,8 @@ type stressCrowd struct {
 	end      time.Time
 	prepared chan struct{} // one token for every prepared transaction
 	pending  sync.WaitGroup
+	// hurried writers make a storm, without a pause.
+	hurried bool
 	// doomed: the server is about to be killed, and errors are no surprise.
 	doomed atomic.Bool
 }
@@ -98,10 +100,15 @@ type stressWriter struct {
 func (w *stressWriter) work() {
 	w.exec("SET lock_timeout = '300ms'")
 	kinds := w.kinds()
+	if w.hurried {
+		kinds = w.storm()
+	}
 	for !w.failed(w.err) && time.Now().Before(w.stressCrowd.end) {
 		w.count++
 		kinds[w.random.IntN(len(kinds))]()
-		w.pause(0, 6*time.Millisecond)
+		if !w.hurried {
+			w.pause(0, 6*time.Millisecond)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 type stressCase struct {
 	writers int
 	during  time.Duration
+	hurried bool // whether they make a storm
 	// patience is how long what was committed may take to arrive.
 	patience time.Duration
 	// open is what an unrelated transaction, open throughout, holds.
@@ -36,7 +37,9 @@ func (c stressCase) run(s *stressStand) stressVerdict {
 	end := s.hold(c.open)
 	s.start()
 	calm := s.unrest(c.cut)
-	s.crowd(c.during).write(c.writers)
+	crowd := s.crowd(c.during)
+	crowd.hurried = c.hurried
+	crowd.write(c.writers)
 	if c.directed {
 		s.directed(c.patience)
 	}
@@ -123,6 +126,21 @@ func TestStress(t *testing.T) {
 				t.Error("the reader is wrong")
 			}
 		})
+	}
+}
+
+// TestStressInAStorm has many keys drawn and overtaken between two steps of one
+// look at the log.
+func TestStressInAStorm(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	migrateStressLog(t, url)
+	s := newStressStand(t, url, newStressRelay(t))
+	run := stressCase{writers: 16, hurried: true, during: stressDuration(t, 4*time.Second), patience: patient}
+	v := run.run(s)
+	t.Log(v)
+	if len(v.flaws()) > 0 {
+		t.Error("the reader is wrong")
 	}
 }
 

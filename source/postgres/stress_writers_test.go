@@ -21,6 +21,30 @@ func (w *stressWriter) kinds() []func() {
 	return kinds
 }
 
+// storm are transactions that draw keys and overtake each other as fast as they
+// can: what a reader does a moment too early or too late shows.
+func (w *stressWriter) storm() []func() {
+	return []func(){w.add, w.add, w.drawBriefly}
+}
+
+// add changes an entity that nobody waits for.
+func (w *stressWriter) add() {
+	w.begin()
+	w.create()
+	w.change()
+	w.end("COMMIT")
+}
+
+// drawBriefly keeps a key for about as long as a reader takes to look twice.
+func (w *stressWriter) drawBriefly() {
+	w.begin()
+	key := w.draw()
+	w.pause(0, 15*time.Millisecond)
+	w.create()
+	w.changeAt(key)
+	w.end("COMMIT")
+}
+
 // one changes an entity that others wait for.
 func (w *stressWriter) one() {
 	w.begin()
