@@ -22,6 +22,9 @@ type Options struct {
 	// Load reads the configuration again for a reload; nil means that it
 	// cannot be reloaded.
 	Load func() (*config.Config, error)
+	// Build wires the parts; topology.Build when nil, which takes any
+	// configuration.
+	Build func(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*topology.Topology, error)
 	// Logger is slog.Default() when nil.
 	Logger *slog.Logger
 }
@@ -43,11 +46,14 @@ func New(ctx context.Context, opts Options) (*App, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
+	if opts.Build == nil {
+		opts.Build = topology.Build
+	}
 	locked, err := acquire(ctx, opts.Config.State, opts.Logger)
 	if err != nil {
 		return nil, err
 	}
-	t, err := topology.Build(ctx, opts.Config, opts.Logger)
+	t, err := opts.Build(ctx, opts.Config, opts.Logger)
 	if err != nil {
 		return nil, errors.Join(err, locked.release())
 	}
