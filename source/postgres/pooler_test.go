@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fraiseql/observer"
@@ -289,6 +291,22 @@ func TestPoolerMovesToAnotherServer(t *testing.T) {
 	for range 2 {
 		if got := r.next(t); got != "there" {
 			t.Errorf("got %s, want what the other server has", got)
+		}
+	}
+}
+
+// A pooled connection reads values as text, with the same result.
+func TestEventBehindAPooler(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	conn := testenv.Connect(t, d.url)
+	testenv.Exec(t, conn, "INSERT INTO "+logTable+` (object_type, modification_type, object_id, object_data, duration_ms, fk_contact, created_at)
+ VALUES ('Order', 'INSERT', gen_random_uuid(), '{"a": [1, "x\\y"]}', 3, 4, '2026-01-02 03:04:05.678901+02'), ('Order', 'INSERT', NULL, NULL, NULL, NULL, 'infinity')`)
+	direct, pooled := follow(t, d.source(), ""), follow(t, postgres.New(newPooler(t, d, "transaction").config()), "")
+	for range 2 {
+		want, got := direct.message(t), pooled.message(t)
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(observer.Event{})); diff != "" {
+			t.Errorf("message (-direct +pooled):\n%s", diff)
 		}
 	}
 }

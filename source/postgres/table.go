@@ -112,7 +112,7 @@ func wanted() []struct{ column, expression string } {
 		{"actor_type", "l.actor_type::text"},
 		{"acting_for", "l.acting_for::text"},
 		{"schema_version", "l.schema_version::text"},
-		{"extra_metadata", "l.extra_metadata ->> 'cdc_source'"},
+		{"extra_metadata", "to_jsonb(l.extra_metadata) ->> 'cdc_source'"}, // which may be text elsewhere
 	}
 }
 
