@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -120,7 +121,7 @@ func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *stat
 		return nil, err
 	}
 	for _, db := range cfg.Databases {
-		d := &databaseStatus{Name: db.Name, Kind: db.Kind(), Path: db.Place(), RetentionSeconds: int64(db.Retention.Seconds())}
+		d := &databaseStatus{Name: db.Name, Kind: db.Kind(), Path: db.Place(), RetentionSeconds: int64(math.Ceil(db.Retention.Seconds()))}
 		s.Databases = append(s.Databases, d)
 		if err := d.readCheckpoint(ctx, store, s.Now); err != nil {
 			return nil, connectionError(err)
