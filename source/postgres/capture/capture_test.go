@@ -174,6 +174,19 @@ func TestKeysAndColumns(t *testing.T) {
 				`DELETE E 1 - {"a": 1, "b": "y!"}`,
 			},
 		},
+		"unique index with NULL": {
+			"CREATE TABLE t (a int UNIQUE, b text)", capture.Capture{Table: "t", Key: []string{"a"}},
+			"INSERT INTO t VALUES (NULL, 'x'); UPDATE t SET b = 'y'",
+			[]string{`INSERT E - {"a": null, "b": "x"} -`, `UPDATE E - {"a": null, "b": "y"} -`},
+		},
+		"key that is unique in the end": {
+			"CREATE TABLE t (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v text)", withBefore("t"),
+			"BEGIN; INSERT INTO t VALUES (1, 'a'), (1, 'b'); UPDATE t SET v = v || '!'; DELETE FROM t WHERE v = 'b!'; COMMIT",
+			[]string{
+				`INSERT E 1 {"v": "a", "id": 1} -`, `INSERT E 1 {"v": "b", "id": 1} -`, `UPDATE E 1 {"v": "a!", "id": 1} {"v": "a", "id": 1}`,
+				`UPDATE E 1 {"v": "b!", "id": 1} {"v": "b", "id": 1}`, `DELETE E 1 - {"v": "b!", "id": 1}`,
+			},
+		},
 		"limited columns": {
 			"CREATE TABLE t (id int PRIMARY KEY, v text, secret text)", capture.Capture{Table: "t", Columns: []string{"v"}, BeforeImage: true},
 			"INSERT INTO t VALUES (1, 'a', 'x'); UPDATE t SET v = 'b'; DELETE FROM t",

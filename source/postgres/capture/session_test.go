@@ -57,6 +57,7 @@ func TestWriterWithoutRights(t *testing.T) {
 	conn, _ := captured(t, plain, withBefore("t"))
 	role := roleFor(t, conn)
 	testenv.Exec(t, conn, "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON t TO "+role)
+	testenv.Exec(t, conn, "GRANT USAGE ON SCHEMA fraiseql_observer TO "+role)
 	testenv.Exec(t, conn, "SET ROLE "+role)
 	testenv.Exec(t, conn, `INSERT INTO t VALUES (1, 'a'); UPDATE t SET v = 'b'; TRUNCATE t`)
 	var denied *pgconn.PgError
@@ -94,8 +95,8 @@ func TestErrorsOfTheTransactionPass(t *testing.T) {
 		for setting, code := range map[string]string{"statement_timeout": "57014", "lock_timeout": "55P03"} {
 			testenv.Exec(t, conn, "SET "+setting+" = '50ms'")
 			var failed *pgconn.PgError
-			if _, err := conn.Exec(t.Context(), "INSERT INTO t VALUES (1)"); !errors.As(err, &failed) || failed.Code != code {
-				t.Errorf("%s: %v", setting, err)
+			if _, err := conn.Exec(t.Context(), "INSERT INTO t VALUES (1)"); !errors.As(err, &failed) || failed.Code != code || strings.Contains(failed.Where, "at EXECUTE") {
+				t.Errorf("%s: %v, or tried a second time: %v", setting, err, failed)
 			}
 			testenv.Exec(t, conn, "RESET "+setting)
 		}
