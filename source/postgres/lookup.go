@@ -13,8 +13,10 @@ const holdersQuery = `SELECT DISTINCT virtualtransaction FROM pg_locks
  WHERE locktype = 'relation' AND database = $1 AND relation = $2
    AND mode = 'RowExclusiveLock' AND granted`
 
-// lastDrawnQuery is NULL when the sequence has not been used.
-const lastDrawnQuery = `SELECT coalesce(pg_sequence_last_value($1::oid::regclass), 0)`
+// sequenceQuery tells which file the sequence is in and the last key it gave, 0
+// before the first. It is only asked for the key where the role may know it.
+const sequenceQuery = `SELECT pg_relation_filenode($1::oid),
+       CASE WHEN $2 THEN coalesce(pg_sequence_last_value($1::oid::regclass), 0) ELSE 0 END`
 
 // holders lists the virtual transaction ids that hold the sequence's lock.
 func (t *table) holders(ctx context.Context, conn *pgx.Conn) (map[string]struct{}, error) {
@@ -31,10 +33,17 @@ func (t *table) holders(ctx context.Context, conn *pgx.Conn) (map[string]struct{
 	return list, err
 }
 
-// lastDrawn is the last key that the sequence gave, 0 before the first.
+// lastDrawn is the last key that the sequence gave, 0 before the first, or where
+// the role may not know it. A sequence that was restarted is an error.
 func (t *table) lastDrawn(ctx context.Context, conn *pgx.Conn) (last int64, err error) {
-	err = conn.QueryRow(ctx, lastDrawnQuery, t.layout.SequenceOID).Scan(&last)
-	return last, err
+	var file uint32
+	if err := conn.QueryRow(ctx, sequenceQuery, t.layout.SequenceOID, t.sequenceReadable).Scan(&file, &last); err != nil {
+		return 0, err
+	}
+	if file != t.sequenceFile {
+		return 0, errRestarted
+	}
+	return last, nil
 }
 
 // newest is the row with the highest key; its key is 0 when there is none.

@@ -50,9 +50,6 @@ func locate(ctx context.Context, conn *pgx.Conn, log *table, after observer.Posi
 	}
 	why = p.compare(found, log.epoch())
 	p.epoch = log.epoch()
-	if !log.sequenceReadable {
-		return p, why, nil
-	}
 	moved, err := p.follow(ctx, conn, log)
 	if moved != "" && why != "" {
 		why += "; "
@@ -60,14 +57,17 @@ func locate(ctx context.Context, conn *pgx.Conn, log *table, after observer.Posi
 	return p, why + moved, err
 }
 
-// follow asks the sequence how far it is. moved is for people, and empty unless
-// it moved back.
+// follow asks the sequence how far it is, where the role may know. moved is for
+// people, and empty unless it moved back.
 func (p *place) follow(ctx context.Context, conn *pgx.Conn, log *table) (moved string, err error) {
 	last, err := log.lastDrawn(ctx, conn)
 	if err != nil {
 		return "", err
 	}
 	reached := p.gaps.reached()
+	if !log.sequenceReadable {
+		return "", nil
+	}
 	if last >= reached {
 		p.gaps.drawn(last)
 		return "", nil
@@ -112,23 +112,41 @@ func (p *place) fallBack(ctx context.Context, conn *pgx.Conn, log *table, last i
 		return err
 	}
 	kept := int64(0)
-	for _, m := range p.trail {
-		if digest, there := found[m.pk]; there && digest == m.digest && m.pk <= last {
+	for len(p.trail) > 0 && kept == 0 {
+		if m := p.trail[0]; m.pk <= last && found[m.pk] == m.digest {
 			kept = m.pk
-			break
+		} else {
+			p.trail = p.trail[1:]
 		}
 	}
 	unborn, err := log.gaps(ctx, conn, last, p.gaps.high, &owners{undrawn: true})
 	if err != nil {
 		return err
 	}
+	// A row above the last key was there before and read, unless its key was given
+	// since. What the sequence has given by now covers every new row that the
+	// snapshot could show.
+	if last, err = log.lastDrawn(ctx, conn); err != nil {
+		return err
+	}
+	p.again(kept, min(last, p.gaps.high), unborn)
+	return nil
+}
+
+// again reads the keys above kept, up to last, once more, and waits for those of
+// unborn above that.
+func (p *place) again(kept, last int64, unborn []hole) {
 	high := p.gaps.high
 	p.gaps.cut(kept)
 	if kept < last {
 		p.gaps.holes = append(p.gaps.holes, hole{kept + 1, last, &owners{}})
 	}
-	p.gaps.holes, p.gaps.high = append(p.gaps.holes, unborn...), high
-	return nil
+	for _, h := range unborn {
+		if h.hi > last {
+			p.gaps.holes = append(p.gaps.holes, hole{max(h.lo, last+1), h.hi, h.owners})
+		}
+	}
+	p.gaps.high = high
 }
 
 // now is the place after everything that is visible, with the holes that

@@ -238,10 +238,10 @@ func (s *stream) remember(p observer.Position) {
 	}
 }
 
-// lookBack asks whether the sequence moved back, and lets holes that it had not
+// lookBack asks whether the sequence was restarted or moved back, and lets holes that it had not
 // reached have owners. While nobody writes it asks every other interval only.
 func (s *stream) lookBack(ctx context.Context) error {
-	if !s.log.sequenceReadable || s.quiet() && time.Since(s.looked) < 2*s.cfg.PollInterval {
+	if s.quiet() && time.Since(s.looked) < 2*s.cfg.PollInterval {
 		return nil
 	}
 	s.looked = time.Now()

@@ -136,9 +136,6 @@ func TestSequenceSetBack(t *testing.T) {
 			}
 			testenv.Exec(t, conn, "DELETE FROM "+stressLog+" WHERE pk_entity_change_log <= 30")
 			testenv.Exec(t, conn, "SELECT setval(pg_get_serial_sequence('"+stressLog+"', 'pk_entity_change_log'), 10)")
-			if !down {
-				s.alarmed(reader)
-			}
 			for range 10 {
 				s.change(conn)
 			}
@@ -202,9 +199,6 @@ func TestLogIsTruncatedAndKeysRestart(t *testing.T) {
 				s.stop()
 			}
 			testenv.Exec(t, conn, "TRUNCATE "+stressLog+" RESTART IDENTITY")
-			if !c.down {
-				s.alarmed(reader)
-			}
 			for range c.after {
 				s.change(conn)
 			}
