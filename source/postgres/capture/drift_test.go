@@ -77,6 +77,15 @@ func TestDrift(t *testing.T) {
 			[]string{`INSERT E 0190d1f0-0000-7000-8000-00000000000b {"v": null, "w": null, "id": "0190d1f0-0000-7000-8000-00000000000b", "tenant": null} -`},
 			"public.t: its function was made by another version, or for other types or indexes", "public.t: ",
 		},
+		"column added and removed": {
+			of("t"), "ALTER TABLE t ADD x int DEFAULT 5, DROP v", "INSERT INTO t VALUES (1)", []string{`INSERT E 1 {"w": null, "x": 5, "id": 1, "tenant": null} -`},
+			"public.t: ", "public.t: ",
+		},
+		"column added and type changed": {
+			of("t"), "ALTER TABLE t ADD x int; ALTER TABLE t ALTER id TYPE bigint, ALTER v TYPE int USING 0; ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD UNIQUE (w)", "INSERT INTO t VALUES (1)",
+			[]string{`INSERT E 1 {"v": null, "w": null, "x": null, "id": 1, "tenant": null} -`},
+			"public.t: its function was made by another version, or for other types or indexes", "",
+		},
 		"made anew": {
 			of("t"), "DROP TABLE t; " + full, "INSERT INTO t VALUES (1)", []string{""},
 			"public.t: its triggers are gone, as after making the table anew: changes are not recorded", "public.t: ",

@@ -271,6 +271,11 @@ func (t *table) numbers(names []string) (list []int16) {
 	return list
 }
 
+// kindOf is the type of a column. The spec may be older than the table.
 func (t *table) kindOf(name string) string {
-	return t.columns[slices.Index(t.spec.All, name)].kind
+	i := slices.IndexFunc(t.columns, func(c column) bool { return c.name == name })
+	if i < 0 {
+		return ""
+	}
+	return t.columns[i].kind
 }
