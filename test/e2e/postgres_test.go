@@ -213,3 +213,33 @@ func (s *site) role(owner string) string {
 	s.server = u.String()
 	return name
 }
+
+// A login that is refused is one line, with code 3 and without the password, in
+// every command.
+func TestRefusedLogin(t *testing.T) {
+	t.Parallel()
+	s := onPostgres.newSite(t, hook("all", "http://127.0.0.1:1"))
+	u, err := url.Parse(s.server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(u.User.Username(), "hunter2-hunter2")
+	s.server = u.String()
+	s.configure(hook("all", "http://127.0.0.1:1"))
+	for _, args := range [][]string{
+		{"run"}, {"status"}, {"migrate"}, {"dlq", "list"}, {"dlq", "retry", "x"}, {"capture", "list"},
+		{"capture", "add", "--table", "items", "--entity", "Item"}, {"capture", "add", "--all"}, {"capture", "remove", "--table", "items"},
+	} {
+		stdout, stderr, code := s.command(args...)
+		if code != 3 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "password authentication failed") {
+			t.Errorf("%q ended with %d: %s%s", args, code, stdout, stderr)
+		}
+		if strings.Contains(stdout+stderr, "hunter2") {
+			t.Errorf("%q prints the password: %s%s", args, stdout, stderr)
+		}
+	}
+	_, stderr, code := commandWith(t, s.dir, nil, "demo", "--database", s.server)
+	if code != 3 || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, "hunter2") {
+		t.Errorf("demo ended with %d: %s", code, stderr)
+	}
+}
