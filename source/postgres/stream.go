@@ -38,6 +38,9 @@ type stream struct {
 	// looked is when the sequence was last asked how far it is.
 	looked time.Time
 
+	// polled is when the last poll began, and more tells that it left rows.
+	polled time.Time
+	more   bool
 	// limit is how many rows the next poll asks for.
 	limit int
 	buf   []observer.Message
@@ -81,6 +84,9 @@ func (s *stream) fill(ctx context.Context) error {
 	}
 	ctx, cancel := s.patiently(ctx)
 	defer cancel()
+	if err := s.space(ctx); err != nil {
+		return err
+	}
 	s.wake.told, s.conn.notified = s.conn.notified, false
 	err := s.conn.do(ctx, func() error {
 		if err := s.poll(ctx); err != nil {
@@ -114,6 +120,7 @@ func (s *stream) poll(ctx context.Context) error {
 	if err := s.take(ctx, b.rows, fresh); err != nil {
 		return err
 	}
+	s.more = b.upTo < math.MaxInt64
 	s.place.gaps.bury(dead, b.upTo)
 	if len(s.place.gaps.holes) == 0 {
 		s.holders = nil

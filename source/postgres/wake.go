@@ -17,6 +17,10 @@ const (
 	firstStep = time.Millisecond
 	// sleepAfter is the wait from which on it is worth trying to sleep.
 	sleepAfter = 4 * time.Millisecond
+	// pollGap is the least time between two polls that each find less than a
+	// batch. Writers feel polls that follow each other at once: 32 of them on two
+	// cores made a tenth fewer transactions.
+	pollGap = 4 * time.Millisecond
 	// writerStep is the longest wait while a writer keeps the listener from
 	// sleeping: nobody will tell when the next one commits.
 	writerStep = 25 * time.Millisecond
@@ -83,6 +87,21 @@ func (s *stream) quiet() bool {
 		return (w.asleep || w.another) && !w.told
 	}
 	return w.step >= s.cfg.PollInterval
+}
+
+// space keeps polls apart that would each find a few rows.
+func (s *stream) space(ctx context.Context) error {
+	if !s.more && len(s.buf) > 0 {
+		timer := time.NewTimer(time.Until(s.polled.Add(pollGap)))
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+	s.polled = time.Now()
+	return nil
 }
 
 // rest waits until it is worth looking again.
