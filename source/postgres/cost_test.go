@@ -36,22 +36,32 @@ func (p plan) scans() (kinds []string) {
 	return kinds
 }
 
-// explain runs a query of the reader the way it does: prepared, with its
-// settings.
-func explain(t *testing.T, conn *pgx.Conn, query, arguments string) (top plan) {
+// explain runs a query that was prepared.
+func explain(t *testing.T, conn *pgx.Conn, name, arguments string) plan {
 	t.Helper()
-	testenv.Exec(t, conn, "PREPARE asked AS "+query)
-	defer testenv.Exec(t, conn, "DEALLOCATE asked")
-	raw := testenv.Value[[]byte](t, conn, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked("+arguments+")")
+	raw := testenv.Value[[]byte](t, conn, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE "+name+"("+arguments+")")
 	var plans []struct{ Plan plan }
 	if err := json.Unmarshal(raw, &plans); err != nil {
 		t.Fatal(err)
 	}
-	top = plans[0].Plan
-	if t.Failed() {
-		t.Logf("%s", raw)
+	return plans[0].Plan
+}
+
+// asReader is a session like that of a reader that came while the log was empty:
+// what it prepared was planned then.
+func (d *database) asReader(t *testing.T) *pgx.Conn {
+	t.Helper()
+	queries, err := d.source().QueriesOf(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	return top
+	conn := testenv.Connect(t, d.url)
+	testenv.Exec(t, conn, queries.Set)
+	testenv.Exec(t, conn, "PREPARE next AS "+queries.Next)
+	testenv.Exec(t, conn, "PREPARE poll AS "+queries.Poll)
+	testenv.Exec(t, conn, "PREPARE prune AS "+queries.Prune)
+	testenv.Exec(t, conn, "EXECUTE next(0, 500); EXECUTE poll('{1}', '{1}', 0, 500); EXECUTE prune(0, 1, 'infinity', 500)")
+	return conn
 }
 
 // A poll reads what is new and next to nothing else: not the rows that were read
@@ -64,6 +74,7 @@ func TestPollCost(t *testing.T) {
 			t.Parallel()
 			d := newDatabase(t)
 			d.must(t, "ALTER TABLE "+logTable+" SET (autovacuum_enabled = false)")
+			conn := d.asReader(t)
 			fill := func(from, to int) { // every 100th key is not used
 				d.must(t, fmt.Sprintf(`INSERT INTO %s (pk_entity_change_log, object_type, modification_type, object_data) OVERRIDING SYSTEM VALUE
  SELECT n, 'Order', 'INSERT', '{"status": "new"}' FROM generate_series(%d, %d) AS n WHERE n %% 100 <> 0`, logTable, from, to))
@@ -76,12 +87,6 @@ func TestPollCost(t *testing.T) {
 			if analysed {
 				d.must(t, "ANALYZE "+logTable)
 			}
-			queries, err := d.source().QueriesOf(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			conn := testenv.Connect(t, d.url)
-			testenv.Exec(t, conn, queries.Set)
 			var holes []string
 			for n := 200_100; n <= 202_000; n += 100 {
 				holes = append(holes, strconv.Itoa(n))
@@ -91,12 +96,12 @@ func TestPollCost(t *testing.T) {
 				name, query, arguments string
 				rows, blocks           int
 			}{
-				{"nothing", queries.Next, "210010, 500", 0, 10},
-				{"10 rows", queries.Next, "210000, 500", 10, 20},
-				{"a batch", queries.Next, "200001, 500", 500, 100},
-				{"20 holes, nothing", queries.Poll, list + ", " + list + ", 210010, 500", 0, 100},
-				{"20 holes, 10 rows", queries.Poll, list + ", " + list + ", 210000, 500", 10, 110},
-				{"a wide hole", queries.Poll, "'{200101}', '{209999}', 210010, 500", 500, 150},
+				{"nothing", "next", "210010, 500", 0, 10},
+				{"10 rows", "next", "210000, 500", 10, 20},
+				{"a batch", "next", "200001, 500", 500, 100},
+				{"20 holes, nothing", "poll", list + ", " + list + ", 210010, 500", 0, 100},
+				{"20 holes, 10 rows", "poll", list + ", " + list + ", 210000, 500", 10, 110},
+				{"a wide hole", "poll", "'{200101}', '{209999}', 210010, 500", 500, 150},
 			} {
 				got := explain(t, conn, c.query, c.arguments)
 				if got.Rows != c.rows || got.Hit+got.Read > c.blocks {
@@ -110,7 +115,7 @@ func TestPollCost(t *testing.T) {
 				t.Logf("%s: %d blocks, %v", c.name, got.Hit+got.Read, got.scans())
 			}
 			// Pruning goes on above the rows that are gone and still in the index.
-			got := explain(t, conn, queries.Prune, "149999, 210010, 'infinity', 500")
+			got := explain(t, conn, "prune", "149999, 210010, 'infinity', 500")
 			if blocks := got.Hit + got.Read; blocks > 8*500 {
 				t.Errorf("a batch of pruning: %d blocks", blocks)
 			} else {

@@ -31,12 +31,16 @@ func TestHangingTransactionIsNamed(t *testing.T) {
 			src.SetHung(400 * time.Millisecond)
 			r := follow(t, src, "")
 			conn := testenv.Connect(t, d.url)
+			begin := time.Now()
 			testenv.Exec(t, conn, "BEGIN")
 			insert(t, conn, "hangs")
 			testenv.Exec(t, conn, tt.end)
 			insert(t, d, "visible")
 			r.next(t)
 			eventually(t, "a second warning", func() bool { return strings.Count(log.String(), "does not end") >= 2 })
+			if n := strings.Count(log.String(), "does not end"); n > int(time.Since(begin)/(400*time.Millisecond)) {
+				t.Errorf("%d warnings within %s", n, time.Since(begin))
+			}
 			if text := log.String(); !strings.Contains(text, tt.want(conn.PgConn().PID())) || !strings.Contains(text, "age=") {
 				t.Errorf("log %s", text)
 			}
