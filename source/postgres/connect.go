@@ -19,6 +19,9 @@ const (
 	// index and end in milliseconds, so a longer one hangs: on a peer that is
 	// gone, or behind a lock on the table.
 	statementPatience = 30 * time.Second
+	// longPatience bounds the statements that look at every row of a backlog or of
+	// a partition.
+	longPatience = 10 * time.Minute
 	// goodbye bounds the closing of a connection.
 	goodbye = 3 * time.Second
 )

@@ -179,7 +179,9 @@ func BenchmarkEventCost(b *testing.B) {
 				d.must(b, fmt.Sprintf(`INSERT INTO %s (object_type, modification_type, entity_key, object_data)
  SELECT 'Order', 'INSERT', n::text, '{"status": "new", "total": 100}' FROM generate_series(1, %d) AS n`, logTable, n))
 			}
+			d.must(b, "ALTER TABLE "+logTable+" SET (autovacuum_enabled = false)") // not while it is measured
 			fill(size)
+			d.must(b, "CHECKPOINT")
 			src := postgres.New(postgres.Config{Name: "shop", URL: observer.NewSecret(d.url)})
 			const events = 20_000
 			head, err := src.Head(b.Context())

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -109,6 +110,36 @@ func TestHalfOpenConnection(t *testing.T) {
 				t.Errorf("got %s", got)
 			}
 		})
+	}
+}
+
+// Whatever is asked of a peer that goes without a word, and whenever it goes, is
+// answered with an error.
+func TestHalfOpenConnectionIsNoTrap(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	insert(t, d, "1")
+	insert(t, d, "2")
+	at := d.positionAfter(t, 2)
+	for name, ask := range map[string]func(*postgres.Source) error{
+		"Open":    func(s *postgres.Source) error { _, err := s.Open(t.Context(), at); return err },
+		"Head":    func(s *postgres.Source) error { _, err := s.Head(t.Context()); return err },
+		"Prune":   func(s *postgres.Source) error { _, err := s.Prune(t.Context(), at, farFuture()); return err },
+		"Refetch": func(s *postgres.Source) error { _, err := s.Refetch(t.Context(), "row 1"); return err },
+	} {
+		for _, last := range []int64{1, 2, 5, 8} { // the first that gets no answer
+			t.Run(fmt.Sprintf("%s %d", name, last), func(t *testing.T) {
+				t.Parallel()
+				cfg, way := d.through(t)
+				way.last.Store(last)
+				src := postgres.New(cfg)
+				src.SetPatience(300 * time.Millisecond)
+				begin := time.Now()
+				if err := ask(src); err == nil || time.Since(begin) > soon {
+					t.Errorf("%v after %s", err, time.Since(begin))
+				}
+			})
+		}
 	}
 }
 

@@ -3,19 +3,14 @@ package postgres
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-const (
-	// partitionPatience bounds the look at every row of a partition.
-	partitionPatience = 10 * time.Minute
-	// dropPatience is how long writers wait at most, behind us, when somebody
-	// else uses the log and it cannot be locked.
-	dropPatience = "SET LOCAL lock_timeout = '1s'"
-)
+// dropPatience is how long writers wait at most, behind us, when somebody else
+// uses the log and it cannot be locked.
+const dropPatience = "SET LOCAL lock_timeout = '1s'"
 
 // partition is one part of a log that is partitioned by range.
 type partition struct {
@@ -110,7 +105,7 @@ func (p *pruner) newestOf(ctx context.Context, name string) (newest int64, old b
 }
 
 func (p *pruner) allOld(ctx context.Context, name string) (rows int64, all bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, partitionPatience)
+	ctx, cancel := context.WithTimeout(ctx, longPatience)
 	defer cancel()
 	err = p.conn.do(ctx, func() error {
 		return p.conn.QueryRow(ctx, `SELECT count(*), coalesce(bool_and(coalesce(created_at < $1, false)), false) FROM `+name, p.olderThan).

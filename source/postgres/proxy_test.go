@@ -21,6 +21,7 @@ type proxy struct {
 	listener net.Listener
 	server   string
 	asked    atomic.Int64
+	last     atomic.Int64 // of what is asked, when it is not 0: it and what follows are not forwarded
 
 	mu     sync.Mutex
 	frozen chan struct{} // closed while traffic flows
@@ -84,7 +85,9 @@ func (p *proxy) ask(server, client net.Conn) {
 			return
 		}
 		if head == 5 && (b[0] == 'Q' || b[0] == 'S') {
-			p.asked.Add(1)
+			if p.asked.Add(1) == p.last.Load() {
+				p.freeze()
+			}
 		}
 		head = 5
 		p.flow()

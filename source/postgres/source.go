@@ -150,6 +150,8 @@ func (s *Source) look(ctx context.Context, f func(conn *pgx.Conn, log *table) er
 // Head is the position of now: reading after it gives what becomes visible
 // later, rows of transactions included that are running.
 func (s *Source) Head(ctx context.Context) (pos observer.Position, err error) {
+	ctx, cancel := s.patiently(ctx)
+	defer cancel()
 	err = s.withLog(ctx, func(conn *link, log *table) error {
 		p, err := s.now(ctx, conn, log)
 		pos = p.position()
@@ -162,6 +164,8 @@ func (s *Source) Head(ctx context.Context) (pos observer.Position, err error) {
 // says when the first of them was recorded (the zero time when there is none).
 // It only reads.
 func (s *Source) Backlog(ctx context.Context, after observer.Position) (rows int64, oldest time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, longPatience)
+	defer cancel()
 	err = s.look(ctx, func(conn *pgx.Conn, log *table) error {
 		p, _, err := locate(ctx, conn, log, after)
 		if err != nil {
@@ -188,6 +192,8 @@ func (s *Source) Refetch(ctx context.Context, at observer.Position) (msg observe
 	if err != nil {
 		return msg, err
 	}
+	ctx, cancel := s.patiently(ctx)
+	defer cancel()
 	err = s.look(ctx, func(conn *pgx.Conn, log *table) error {
 		rows, err := conn.Query(ctx, log.rowQuery(), pk)
 		if err != nil {
