@@ -282,7 +282,7 @@ func newDatabase(b *testing.B) string {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	exec(b, path, `CREATE TABLE orders (id INTEGER PRIMARY KEY, status TEXT, total REAL, note TEXT)`)
+	execute(b, path, `CREATE TABLE orders (id INTEGER PRIMARY KEY, status TEXT, total REAL, note TEXT)`)
 	if _, err := sqlitesource.AddCapture(b.Context(), path, sqlitesource.Capture{Table: "orders", Entity: "Order"}); err != nil {
 		b.Fatal(err)
 	}
@@ -292,11 +292,11 @@ func newDatabase(b *testing.B) string {
 // insert commits n orders.
 func insert(b *testing.B, path string, n int) {
 	b.Helper()
-	exec(b, path, fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+	execute(b, path, fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 		INSERT INTO orders (status, total, note) SELECT 'new', i / 100.0, '%s' FROM n`, n, strings.Repeat("x", 100)))
 }
 
-func exec(b *testing.B, path, query string) {
+func execute(b *testing.B, path, query string) {
 	b.Helper()
 	db, err := sql.Open("sqlite", path+"?_pragma=journal_mode(wal)&_pragma=synchronous(normal)")
 	if err != nil {
