@@ -25,7 +25,7 @@ const (
 // degraded records a statement whose own SQL failed, with SQL for the table and
 // the log as they are now: first value by value, then without images.
 func (t *table) degraded() string {
-	return t.unrecorded() + `
+	return "\t" + whichTable + t.unrecorded() + `
 	v_metadata := v_metadata || jsonb_build_object('capture_error', v_reason);
 	v_key := ` + t.currentKey() + `;
 	v_tenant_of := ` + t.currentTenant() + `;

@@ -14,16 +14,19 @@
 //
 // Before it writes, it computes what it is about to write, inside a block that
 // catches errors. That block only reads, so it costs no subtransaction id, of
-// which PostgreSQL keeps 64 per session before everybody pays. A statement of more
-// than a hundred rows is not computed twice: it is written inside the block, for
-// which one subtransaction is nothing. When computing fails, because a column was
-// renamed, because a value has no form in jsonb (json may hold \u0000, jsonb may
-// not; a text may be longer than 256 MiB), or because the log lacks a column, the
-// statement is recorded again with SQL made for the table and the log as they are
-// now, value by value: a value that cannot be written as it is becomes its text,
-// and one that cannot be written at all {"omitted_bytes": n}. When even that
-// fails the events come without images. Each event written this way says why, in
-// extra_metadata.capture_error.
+// which PostgreSQL keeps 64 per session before everybody pays. The event of a
+// statement of one row, as most are, is kept in variables and only left to be
+// written. A statement of a few rows is computed twice. One of more than a hundred
+// is written inside the block, for which one subtransaction is nothing. The block
+// also locks the log, so that nobody alters it between the trial and the writing.
+//
+// When computing fails, because a column was renamed, because a value has no form
+// in jsonb (json may hold \u0000, jsonb may not; a text may be longer than 256
+// MiB), or because the log lacks a column, the statement is recorded again with SQL
+// made for the table and the log as they are now, value by value: a value that
+// cannot be written as it is becomes its text, and one that cannot be written at
+// all {"omitted_bytes": n}. When even that fails the events come without images.
+// Each event written this way says why, in extra_metadata.capture_error.
 //
 // Errors that are not about the statement are left alone: serialization failures,
 // deadlocks, timeouts, cancellation. So is a log that refuses the row, for want of
