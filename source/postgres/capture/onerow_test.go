@@ -55,8 +55,8 @@ func TestRowLostOnItsWay(t *testing.T) {
 			[]string{`DELETE E 1 - {"v": null, "id": 1}`},
 		},
 		"beside another": {
-			schema, capture.Capture{Table: "t", Key: []string{"id"}}, "UPDATE t SET id = CASE id WHEN 1 THEN 11 ELSE id END",
-			[]string{`DELETE E 1 - {"v": null, "id": 1}`, `UPDATE E 2 {"v": null, "id": 2} -`},
+			schema, capture.Capture{Table: "t", Key: []string{"id"}}, "UPDATE t SET id = CASE id WHEN 2 THEN 11 ELSE id END",
+			[]string{`DELETE E 2 - {"v": null, "id": 2}`, `UPDATE E 1 {"v": null, "id": 1} -`},
 		},
 		"without a key": {
 			schema + "; CREATE TABLE c PARTITION OF t DEFAULT; INSERT INTO t VALUES (NULL)", capture.Capture{Table: "t", Key: []string{"v"}}, "UPDATE t SET id = 11 WHERE id IS NULL",
