@@ -79,6 +79,23 @@ func (t *table) find(ctx context.Context, conn *pgx.Conn, trail []mark) (map[int
 	return found, err
 }
 
+// filled finds the holes that have rows, by their lower ends.
+func (t *table) filled(ctx context.Context, conn *pgx.Conn, g *gaps) (map[int64]bool, error) {
+	los, his := g.ranges()
+	rows, err := conn.Query(ctx, `SELECT hole.lo FROM unnest($1::bigint[], $2::bigint[]) AS hole (lo, hi)
+ WHERE EXISTS (SELECT FROM `+t.name+` AS r WHERE r.pk_entity_change_log BETWEEN hole.lo AND hole.hi)`, los, his)
+	if err != nil {
+		return nil, err
+	}
+	filled := map[int64]bool{}
+	var lo int64
+	_, err = pgx.ForEachRow(rows, []any{&lo}, func() error {
+		filled[lo] = true
+		return nil
+	})
+	return filled, err
+}
+
 // gaps finds the ranges of keys above low, up to high, that have no row.
 func (t *table) gaps(ctx context.Context, conn *pgx.Conn, low, high int64, of *owners) ([]hole, error) {
 	rows, err := conn.Query(ctx, `SELECT lo, hi FROM (

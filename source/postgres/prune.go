@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -57,6 +58,9 @@ func (p *pruner) run(ctx context.Context, upTo observer.Position) (deleted int64
 	if err != nil {
 		return 0, err
 	}
+	if err := p.settle(ctx, &at.gaps); err != nil {
+		return 0, err
+	}
 	p.below = min(at.gaps.floor()+1, at.gaps.high)
 	if p.log.layout.Partitioned {
 		n, done, err := p.partitions(ctx)
@@ -78,6 +82,29 @@ func (p *pruner) locate(ctx context.Context, upTo observer.Position) (at place, 
 		return err
 	})
 	return at, err
+}
+
+// settle drops the holes that are dead by now: a checkpoint keeps those that its
+// last event found until the next event. When nobody holds the sequence's lock,
+// and a later snapshot has no row in a hole, there will never be one.
+func (p *pruner) settle(ctx context.Context, g *gaps) error {
+	if len(g.holes) == 0 {
+		return nil
+	}
+	ctx, cancel := p.patiently(ctx)
+	defer cancel()
+	return p.conn.do(ctx, func() error {
+		holders, err := p.log.holders(ctx, p.conn.Conn)
+		if err != nil || len(holders) > 0 {
+			return err
+		}
+		filled, err := p.log.filled(ctx, p.conn.Conn, g)
+		if err != nil {
+			return err
+		}
+		g.holes = slices.DeleteFunc(g.holes, func(h hole) bool { return !h.owners.undrawn && !filled[h.lo] })
+		return nil
+	})
 }
 
 // delete deletes rows of the log, or of one partition. It begins where the last
