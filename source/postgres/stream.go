@@ -245,8 +245,9 @@ func (s *stream) remember(p observer.Position) {
 	}
 }
 
-// lookBack asks whether the sequence was restarted or moved back, and lets holes that it had not
-// reached have owners. While nobody writes it asks every other interval only.
+// lookBack asks whether the sequence was restarted or moved back, and lets holes
+// that it had not reached have owners. While nobody writes it asks every other
+// interval only.
 func (s *stream) lookBack(ctx context.Context) error {
 	if s.quiet() && time.Since(s.looked) < 2*s.cfg.PollInterval {
 		return nil
