@@ -17,6 +17,20 @@ type Action interface {
 	Execute(ctx context.Context, d *Delivery) (Result, error)
 }
 
+// Preparer is an [Action] that can render its request without sending it and
+// knows who receives it. Actions that reach out implement it; one that does not
+// is taken to have no receiver that could be slow or fail apart from others.
+type Preparer interface {
+	Action
+	// Prepare renders the request of d into d.Request unless it is there
+	// already. Execute then sends just that. Its errors are those of rendering.
+	Prepare(ctx context.Context, d *Delivery) error
+	// Endpoint names who receives the request of d: the same text for all
+	// deliveries that share the fate of one receiver, without secrets, cheap to
+	// compute. "" when that cannot be told (Execute then says why).
+	Endpoint(ctx context.Context, d *Delivery) string
+}
+
 // ActionFunc is a function that is an [Action].
 type ActionFunc func(ctx context.Context, d *Delivery) (Result, error)
 
@@ -46,4 +60,9 @@ type Attempt struct {
 	Detail string `json:"detail,omitempty"`
 	// Error is why it failed; "" when it succeeded.
 	Error string `json:"error,omitempty"`
+	// Unknown: the request was sent and not answered, or the process that made
+	// the attempt died.
+	Unknown bool `json:"unknown,omitempty"`
+	// Stack is where the action panicked.
+	Stack string `json:"stack,omitempty"`
 }

@@ -2,24 +2,9 @@ package observer
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
-)
-
-// State is where a delivery stands. Only [Scheduled] and [Dead] deliveries are
-// stored; the zero State has not been decided yet.
-type State string
-
-// The states of a delivery.
-const (
-	// Done deliveries succeeded.
-	Done State = "done"
-	// Dropped deliveries failed, and their observer said to log that and go on.
-	Dropped State = "dropped"
-	// Scheduled deliveries are tried again at RunAt.
-	Scheduled State = "scheduled"
-	// Dead deliveries wait for a person: redrive or remove.
-	Dead State = "dead"
 )
 
 // Reason says why a delivery is dead, in one word that metrics and filters use.
@@ -43,6 +28,11 @@ const (
 	ReasonMalformed Reason = "malformed"
 	// ReasonUnconfigured: its observer or action is no longer configured.
 	ReasonUnconfigured Reason = "unconfigured"
+	// ReasonOutcomeUnknown: it was sent and not answered, and the action says not
+	// to send it again: it may have arrived.
+	ReasonOutcomeUnknown Reason = "outcome_unknown"
+	// ReasonExpired: it was not delivered before it was too old.
+	ReasonExpired Reason = "expired"
 )
 
 // Delivery is one event for one action of one observer: the unit of work after
@@ -62,23 +52,67 @@ type Delivery struct {
 	Action   int
 	// ActionType is the kind of action, such as "webhook".
 	ActionType string
+	// Prints are fingerprints of all actions of the observer when the event
+	// matched, by index, so that the action is found again after somebody
+	// reordered them; nil when unknown.
+	Prints []string
 	// Request is the rendered request in the action's own JSON form, set by the
 	// action before its first attempt. It holds no secret.
 	Request json.RawMessage
 	// Attempts are the tries so far, oldest first.
 	Attempts []Attempt
 
+	// Queue limits how many deliveries run at once and Endpoint says who
+	// receives this one; workers share out their places evenly over both. Either
+	// may be "".
+	Queue, Endpoint string
+	// Priority orders what is due for the same queue and endpoint: 1 goes first,
+	// 4 last. 0 counts as [DefaultPriority].
+	Priority int
+	// Order says what may overtake what; "" is [OrderNone]. With OrderStrict and
+	// BlockWhenDead a dead letter keeps what is behind it parked.
+	Order         Order
+	BlockWhenDead bool
+
 	// State, Reason and Error say where it stands, and why.
 	State  State
 	Reason Reason
 	Error  string
-	// RunAt is when a scheduled delivery is due.
+	// RunAt is when a delivery is due whose [State.Due] is true.
 	RunAt time.Time
+	// Redrives counts how often a person had it run again.
+	Redrives int
+	// EditedAt is when a person last changed the request; zero when nobody did.
+	EditedAt time.Time
 	// CreatedAt and UpdatedAt are when the row was first and last stored.
 	CreatedAt, UpdatedAt time.Time
+
 	// LeaseOwner runs the delivery until LeaseUntil; "" when nobody does.
 	LeaseOwner string
 	LeaseUntil time.Time
+	// ClaimedFrom is the state in which it was claimed. The store sets it, with
+	// ClaimedAt, when it hands out a claim, and whenever State is Running.
+	ClaimedFrom State
+	ClaimedAt   time.Time
+	// Lost counts the claims before the present one that ended without an
+	// outcome, because whoever held them died. Each was an attempt, of which
+	// nobody knows how far it came; LostAt is when the last of them began.
+	Lost   int
+	LostAt time.Time
+}
+
+// The priorities of deliveries.
+const (
+	FirstPriority   = 1
+	DefaultPriority = 2
+	LastPriority    = 4
+)
+
+// Clone is a copy of d that shares nothing that changes with it.
+func (d *Delivery) Clone() *Delivery {
+	c := *d
+	c.Attempts = slices.Clone(d.Attempts)
+	return &c
 }
 
 // DeliveryKey is the identity of a delivery: event id, observer and action

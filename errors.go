@@ -49,6 +49,26 @@ type retryAfterError struct {
 func (e *retryAfterError) Error() string { return e.err.Error() }
 func (e *retryAfterError) Unwrap() error { return e.err }
 
+// OutcomeUnknown marks err as a failure of which nobody here can know whether it
+// took effect: the request was sent and not answered. A nil err stays nil.
+func OutcomeUnknown(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &unknownError{err: err}
+}
+
+type unknownError struct{ err error }
+
+func (e *unknownError) Error() string { return e.err.Error() }
+func (e *unknownError) Unwrap() error { return e.err }
+
+// IsOutcomeUnknown reports whether err is marked [OutcomeUnknown].
+func IsOutcomeUnknown(err error) bool {
+	_, unknown := errors.AsType[*unknownError](err)
+	return unknown
+}
+
 // Deferred marks err as one whose next try is due at a time too far away to wait
 // for in the lane, or after a restart. A nil err stays nil.
 func Deferred(err error, until time.Time) error {

@@ -26,70 +26,153 @@ type CheckpointStore interface {
 	SaveCheckpoint(ctx context.Context, name string, cp Checkpoint) error
 }
 
-// DeliveryStore keeps the deliveries that are not finished. Implementations
+// DeliveryStore keeps the deliveries that were not finished on their first
+// pass, and for a while those of them that are finished by now. Implementations
 // must pass storetest; they are used concurrently, also by several processes.
+//
+// A stored delivery follows the arrows of [State.Next]. All times are by the
+// clock of the store.
 type DeliveryStore interface {
-	// InsertDelivery stores d in d.State, which is Scheduled or Dead; the
-	// store sets its times, and it has no lease. It does nothing when the key
-	// is there already: the stored one wins, because its request may have
-	// been sent. It gives [ErrFull], and stores nothing, when d is dead and
-	// the store holds as many dead letters as it may.
-	InsertDelivery(ctx context.Context, d *Delivery) error
+	// InsertDeliveries stores deliveries in their State, which is Queued,
+	// Scheduled, Unknown or Dead: all or none of them, in this order. It skips
+	// those whose key is there already: the stored one wins, because its request
+	// may have been sent. It sets the State of a delivery to Parked, and stores
+	// it so, when an earlier one of its lane blocks it (see [Delivery.Blocks]);
+	// dead ones are never parked. stored is how many were not skipped. It gives
+	// [ErrFull] when the store has no room for the dead ones among them.
+	InsertDeliveries(ctx context.Context, ds ...*Delivery) (stored int, err error)
+	// BeginDelivery stores a delivery that its caller runs: State Running, leased
+	// to owner, ClaimedFrom Unknown, with one claim counted. It ends like a claimed
+	// one. begun is false, and nothing is stored, when the key is there already.
+	BeginDelivery(ctx context.Context, d *Delivery, owner string, lease time.Duration) (begun bool, err error)
 	// Delivery gives the stored delivery, or [ErrNotFound].
 	Delivery(ctx context.Context, key string) (*Delivery, error)
 	// Deliveries lists what matches, oldest first.
 	Deliveries(ctx context.Context, f DeliveryFilter) ([]*Delivery, error)
 	// DeliveryKeys calls each with the key of every stored delivery, in no
-	// particular order. each must not call the store.
-	DeliveryKeys(ctx context.Context, each func(key string)) error
+	// particular order, and with its lane where it blocks that, else "". each
+	// must not call the store.
+	DeliveryKeys(ctx context.Context, each func(key, lane string)) error
+	// Blocked reports whether a stored delivery of another event blocks lane.
+	Blocked(ctx context.Context, lane, eventID string) (bool, error)
 	// DeliveryStats counts what is stored.
 	DeliveryStats(ctx context.Context) (DeliveryStats, error)
-	// ClaimDelivery leases one delivery, whatever its state, to owner, which
-	// names one claim. It gives [ErrNotFound], or [ErrBusy] when the lease of
-	// another owner is running. A lease that ran out is over, whether or not
-	// somebody else claimed the delivery since.
+	// ClaimDelivery leases one delivery, whatever its state unless it is Done or
+	// Dropped ([ErrNotFound], as when there is none), to owner, which names one
+	// claim. [ErrBusy] when the lease of another owner is running. A lease that
+	// ran out is over, whether or not somebody else claimed the delivery since;
+	// the delivery is then where it was when it was claimed, with that claim
+	// counted in Lost at the next one.
 	ClaimDelivery(ctx context.Context, key, owner string, lease time.Duration) (*Delivery, error)
-	// ClaimDue leases up to limit scheduled deliveries that are due and not
-	// leased, the longest due first.
-	ClaimDue(ctx context.Context, owner string, lease time.Duration, limit int) ([]*Delivery, error)
-	// NextDue is when the next scheduled delivery that nobody runs is due
-	// (in the past when one already is), or the end of the first lease of a
-	// scheduled delivery if that is earlier; the zero time when there is none.
-	NextDue(ctx context.Context) (time.Time, error)
+	// ClaimDue leases deliveries that are due and not leased: see [Claim].
+	ClaimDue(ctx context.Context, c Claim) ([]*Delivery, error)
+	// NextDue is when the next delivery that nobody runs is due (in the past when
+	// one already is), or the end of the first lease of a due delivery if that
+	// is earlier; the zero time when there is none. It leaves out what has no
+	// room; a nil room leaves out nothing.
+	NextDue(ctx context.Context, room Room) (time.Time, error)
 	// ExtendLease prolongs a claim; [ErrBusy] when owner no longer holds it.
 	ExtendLease(ctx context.Context, key, owner string, lease time.Duration) error
-	// UpdateDelivery stores d, which owner has claimed, and ends the claim;
-	// [ErrBusy], storing nothing, when owner does not hold it (any more). It
-	// never gives [ErrFull]: the delivery is there already.
+	// UpdateDelivery stores d, which owner has claimed, in its State, which is
+	// not Running, and ends the claim; [ErrBusy], storing nothing, when owner
+	// does not hold it (any more). Finished deliveries stay until they are
+	// pruned. It never gives [ErrFull]: the delivery is there already. When d
+	// blocked its lane and does so no longer, the parked deliveries of the next
+	// event in the lane are queued.
 	UpdateDelivery(ctx context.Context, d *Delivery, owner string) error
-	// CompleteDelivery removes a delivery that owner has claimed and done;
-	// [ErrBusy] when owner does not hold it (any more).
-	CompleteDelivery(ctx context.Context, key, owner string) error
-	// RemoveDelivery discards a delivery; [ErrNotFound], or [ErrBusy] when it
-	// is leased.
+	// RequeueDelivery has a worker run a Dead, Scheduled or Unknown delivery from
+	// a time on, and gives its new state: Queued, or Parked when an earlier one
+	// of its lane blocks it. It counts a redrive when it was dead. Its place in
+	// the lane is the one it had. [ErrNotFound] when it is not there or in
+	// another state, [ErrBusy] when it is leased.
+	RequeueDelivery(ctx context.Context, key string, at time.Time) (State, error)
+	// RemoveDelivery discards a delivery; [ErrNotFound], or [ErrBusy] when it is
+	// leased. Its lane goes on as after an update.
 	RemoveDelivery(ctx context.Context, key string) error
+	// PruneDeliveries removes up to limit deliveries that are finished and were
+	// last updated before the times of r, Done and Dropped ones first: while one of
+	// them is left that may go, no dead one goes. Dead ones that block a lane stay.
+	// It also queues parked deliveries whose lane nothing blocks, which only a
+	// change made behind the store's back can leave.
+	PruneDeliveries(ctx context.Context, r Retention, limit int) (removed int, err error)
+	// Endpoints lists the stored endpoints by name; SaveEndpoint stores one, or
+	// removes it when it neither fails nor is paused.
+	Endpoints(ctx context.Context) ([]Endpoint, error)
+	SaveEndpoint(ctx context.Context, e Endpoint) error
+}
+
+// Room says how many more deliveries of a queue to an endpoint may be claimed.
+// It is asked about every combination that the store has seen, with nothing
+// locked that it could wait for.
+type Room func(queue, endpoint string) int
+
+// Claim says what to lease.
+type Claim struct {
+	// Owner names this one claim, Lease is how long it holds.
+	Owner string
+	Lease time.Duration
+	// Limit is how many deliveries to lease in all. Queues and endpoints take
+	// turns: a second one of one of them is leased only when no other has a
+	// first one left to lease, and so on. Among those of one queue and endpoint
+	// the lower Priority goes first, then what has been due longer.
+	Limit int
+	// Room bounds each combination of queue and endpoint; nil does not.
+	Room Room
+}
+
+// Retention says until when finished deliveries are kept. A zero time removes
+// nothing.
+type Retention struct {
+	// DoneBefore removes Done and Dropped deliveries, DeadBefore dead letters,
+	// that were last updated before it.
+	DoneBefore, DeadBefore time.Time
 }
 
 // DeliveryFilter selects stored deliveries. Zero fields select everything.
 type DeliveryFilter struct {
 	State    State
 	Observer string
-	// Since selects deliveries stored at or after it.
-	Since time.Time
+	// Action is the index of the action; nil selects all.
+	Action *int
+	// ActionType, Queue and Endpoint select what has these.
+	ActionType, Queue, Endpoint string
+	// EntityType and EntityID are those of the event or malformed entry.
+	EntityType, EntityID string
+	// EventID selects the deliveries of one event.
+	EventID string
+	Reason  Reason
+	// Fingerprint selects by the [Fingerprint] of the last error.
+	Fingerprint string
+	// Since and Until select deliveries stored at or after, and before it.
+	Since, Until time.Time
 	// Offset and Limit page through the result; Limit 0 means no limit.
 	Offset, Limit int
 }
 
 // DeliveryStats counts stored deliveries.
 type DeliveryStats struct {
-	Scheduled, Dead int
+	// States counts by state; leased ones count as Running only. States with
+	// none are absent.
+	States map[State]int
 	// OldestDead is when the oldest dead letter was stored; zero when none.
 	OldestDead time.Time
+	// OldestDue is since when the longest waiting due delivery is due; zero when
+	// none is.
+	OldestDue time.Time
 	// DeadByObserver, DeadByReason and DeadByError count dead letters; the last
-	// by the text of the last error.
+	// by the fingerprint of the last error.
 	DeadByObserver map[string]int
 	DeadByReason   map[Reason]int
-	DeadByError    map[string]int
+	DeadByError    map[string]ErrorCount
+	// Waiting counts unfinished deliveries by endpoint.
+	Waiting map[string]int
+}
+
+// ErrorCount counts dead letters whose errors have the same fingerprint.
+type ErrorCount struct {
+	Count int
+	// Example is one of the errors.
+	Example string
 }
 
 // StateStore is everything the daemon keeps between runs.
