@@ -1,34 +1,89 @@
 package memory
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	observer "github.com/fraiseql/observer"
 )
 
-// InsertDelivery implements [observer.DeliveryStore]. It does not change d and
-// keeps a copy.
-func (s *Store) InsertDelivery(ctx context.Context, d *observer.Delivery) error {
-	if err := check(ctx, d); err != nil {
-		return fmt.Errorf("store delivery %s: %w", d.Key, err)
+// InsertDeliveries implements [observer.DeliveryStore]. It keeps copies and
+// changes nothing but the State of what it parks.
+func (s *Store) InsertDeliveries(ctx context.Context, ds ...*observer.Delivery) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	for _, d := range ds {
+		if err := checkState(d, observer.Queued, observer.Scheduled, observer.Unknown, observer.Dead); err != nil {
+			return 0, fmt.Errorf("store delivery %s: %w", d.Key, err)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, there := s.deliveries[d.Key]; there {
-		return nil
+	fresh, dead := s.unknown(ds)
+	if dead > 0 && s.dead+dead > s.maxDead {
+		return 0, fmt.Errorf("store %d dead letters beside %d: %w", dead, s.dead, observer.ErrFull)
 	}
-	if d.State == observer.Dead && s.dead >= s.maxDead {
-		return fmt.Errorf("store delivery %s: %w", d.Key, observer.ErrFull)
+	for _, d := range fresh {
+		if d.State != observer.Dead && s.mustPark(d) {
+			d.State = observer.Parked
+		}
+		s.add(d)
 	}
-	stored := clone(d)
-	stored.CreatedAt = s.clock()
-	stored.UpdatedAt = stored.CreatedAt
-	release(stored)
-	s.put(stored)
-	return nil
+	return len(fresh), nil
+}
+
+// unknown is those of ds whose key is new, and how many of them are dead.
+func (s *Store) unknown(ds []*observer.Delivery) (fresh []*observer.Delivery, dead int) {
+	seen := map[string]bool{}
+	for _, d := range ds {
+		if s.rows[d.Key] != nil || seen[d.Key] {
+			continue
+		}
+		seen[d.Key] = true
+		fresh = append(fresh, d)
+		if d.State == observer.Dead {
+			dead++
+		}
+	}
+	return fresh, dead
+}
+
+func (s *Store) mustPark(d *observer.Delivery) bool {
+	lane := d.Lane()
+	return lane != "" && s.blocked(lane, d.Event.ID)
+}
+
+// add stores a copy of d as a new row.
+func (s *Store) add(d *observer.Delivery) *row {
+	s.places++
+	r := &row{Delivery: clone(d), place: s.places}
+	unclaim(r.Delivery)
+	r.CreatedAt = s.clock()
+	r.UpdatedAt = r.CreatedAt
+	s.rows[r.Key] = r
+	s.index(r, "")
+	return r
+}
+
+// BeginDelivery implements [observer.DeliveryStore]. It does not change d and
+// keeps a copy.
+func (s *Store) BeginDelivery(ctx context.Context, d *observer.Delivery, owner string, lease time.Duration) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rows[d.Key] != nil {
+		return false, nil
+	}
+	begun := clone(d)
+	begun.State = observer.Unknown
+	now := s.clock()
+	s.add(begun).claim(owner, now, now.Add(lease))
+	return true, nil
 }
 
 // Delivery implements [observer.DeliveryStore].
@@ -38,176 +93,82 @@ func (s *Store) Delivery(ctx context.Context, key string) (*observer.Delivery, e
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d, ok := s.deliveries[key]
+	r, ok := s.rows[key]
 	if !ok {
 		return nil, fmt.Errorf("read delivery %s: %w", key, observer.ErrNotFound)
 	}
-	return s.show(d), nil
+	return r.show(s.clock()), nil
 }
 
 // Deliveries implements [observer.DeliveryStore]. Deliveries stored at the same
-// time are ordered by key.
+// time are in the order of their insertion.
 func (s *Store) Deliveries(ctx context.Context, f observer.DeliveryFilter) ([]*observer.Delivery, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := s.sorted(func(d *observer.Delivery) bool {
-		return (f.State == "" || d.State == f.State) &&
-			(f.Observer == "" || d.Observer == f.Observer) &&
-			!d.CreatedAt.Before(f.Since)
-	}, oldestFirst)
-	list = list[min(max(f.Offset, 0), len(list)):]
+	now := s.clock()
+	rows := s.sorted(func(r *row) bool { return matches(r, &f, now) }, byPlace)
+	rows = rows[min(max(f.Offset, 0), len(rows)):]
 	if f.Limit > 0 {
-		list = list[:min(f.Limit, len(list))]
+		rows = rows[:min(f.Limit, len(rows))]
 	}
-	for i, d := range list {
-		list[i] = s.show(d)
+	ds := make([]*observer.Delivery, 0, len(rows))
+	for _, r := range rows {
+		ds = append(ds, r.show(now))
 	}
-	return list, nil
+	return ds, nil
+}
+
+// matches reports whether f selects r.
+func matches(r *row, f *observer.DeliveryFilter, now time.Time) bool {
+	eventID, entityType, entityID := subject(r.Delivery)
+	for _, field := range []struct{ want, have string }{
+		{string(f.State), string(r.state(now))}, {f.Observer, r.Observer}, {f.ActionType, r.ActionType},
+		{f.Queue, r.Queue}, {f.Endpoint, r.Endpoint}, {string(f.Reason), string(r.Reason)},
+		{f.EntityType, entityType}, {f.EntityID, entityID}, {f.EventID, eventID},
+	} {
+		if field.want != "" && field.want != field.have {
+			return false
+		}
+	}
+	return (f.Action == nil || *f.Action == r.Action) &&
+		(f.Fingerprint == "" || f.Fingerprint == observer.Fingerprint(r.Error)) &&
+		!r.CreatedAt.Before(f.Since) && (f.Until.IsZero() || r.CreatedAt.Before(f.Until))
+}
+
+// subject is what d is about.
+func subject(d *observer.Delivery) (eventID, entityType, entityID string) {
+	switch {
+	case d.Event != nil:
+		return d.Event.ID, d.Event.EntityType, d.Event.EntityID
+	case d.Malformed != nil:
+		return d.Malformed.ID, d.Malformed.EntityType, d.Malformed.EntityID
+	}
+	return "", "", ""
 }
 
 // DeliveryKeys implements [observer.DeliveryStore].
-func (s *Store) DeliveryKeys(ctx context.Context, each func(key string)) error {
+func (s *Store) DeliveryKeys(ctx context.Context, each func(key, lane string)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for key := range s.deliveries {
-		each(key)
+	for key, r := range s.rows {
+		each(key, r.lane)
 	}
 	return nil
 }
 
-// DeliveryStats implements [observer.DeliveryStore].
-func (s *Store) DeliveryStats(ctx context.Context) (observer.DeliveryStats, error) {
-	stats := observer.DeliveryStats{
-		DeadByObserver: map[string]int{}, DeadByReason: map[observer.Reason]int{}, DeadByError: map[string]int{},
-	}
-	if err := ctx.Err(); err != nil {
-		return stats, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	stats.Dead, stats.Scheduled = s.dead, len(s.deliveries)-s.dead
-	byError := map[string]int{}
-	for _, d := range s.deliveries {
-		if d.State != observer.Dead {
-			continue
-		}
-		stats.DeadByObserver[d.Observer]++
-		stats.DeadByReason[d.Reason]++
-		byError[d.Error]++
-		if stats.OldestDead.IsZero() || d.CreatedAt.Before(stats.OldestDead) {
-			stats.OldestDead = d.CreatedAt
+func (s *Store) sorted(match func(*row) bool, order func(a, b *row) int) []*row {
+	var rows []*row
+	for _, r := range s.rows {
+		if match(r) {
+			rows = append(rows, r)
 		}
 	}
-	stats.DeadByError = mostFrequent(byError)
-	return stats, nil
-}
-
-const (
-	// maxErrorGroups bounds DeadByError: error texts may each be different.
-	maxErrorGroups = 50
-	// otherErrors counts the dead letters of the groups beyond it.
-	otherErrors = "(other errors)"
-)
-
-func mostFrequent(counts map[string]int) map[string]int {
-	texts := make([]string, 0, len(counts))
-	for text := range counts {
-		texts = append(texts, text)
-	}
-	slices.SortFunc(texts, func(a, b string) int { return cmp.Or(counts[b]-counts[a], cmp.Compare(a, b)) })
-	kept := map[string]int{}
-	for i, text := range texts {
-		if i >= maxErrorGroups {
-			kept[otherErrors] += counts[text]
-			continue
-		}
-		kept[text] = counts[text]
-	}
-	return kept
-}
-
-// RemoveDelivery implements [observer.DeliveryStore].
-func (s *Store) RemoveDelivery(ctx context.Context, key string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d, ok := s.deliveries[key]
-	switch {
-	case !ok:
-		return fmt.Errorf("remove delivery %s: %w", key, observer.ErrNotFound)
-	case leased(d, s.clock()):
-		return fmt.Errorf("remove delivery %s: %w", key, observer.ErrBusy)
-	}
-	s.drop(d)
-	return nil
-}
-
-// put and drop keep the number of dead letters true.
-func (s *Store) put(d *observer.Delivery) {
-	if old, ok := s.deliveries[d.Key]; ok {
-		s.drop(old)
-	}
-	s.deliveries[d.Key] = d
-	if d.State == observer.Dead {
-		s.dead++
-	}
-}
-
-func (s *Store) drop(d *observer.Delivery) {
-	delete(s.deliveries, d.Key)
-	if d.State == observer.Dead {
-		s.dead--
-	}
-}
-
-func (s *Store) sorted(match func(*observer.Delivery) bool, order func(a, b *observer.Delivery) int) []*observer.Delivery {
-	var list []*observer.Delivery
-	for _, d := range s.deliveries {
-		if match(d) {
-			list = append(list, d)
-		}
-	}
-	slices.SortFunc(list, order)
-	return list
-}
-
-func oldestFirst(a, b *observer.Delivery) int {
-	return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Key, b.Key))
-}
-
-// show is a copy for the caller, without a lease that ran out.
-func (s *Store) show(d *observer.Delivery) *observer.Delivery {
-	c := clone(d)
-	if !leased(d, s.clock()) {
-		release(c)
-	}
-	return c
-}
-
-// clone shares only the event, which nobody changes.
-func clone(d *observer.Delivery) *observer.Delivery {
-	c := *d
-	c.Request = slices.Clone(d.Request)
-	c.Attempts = slices.Clone(d.Attempts)
-	if d.Malformed != nil {
-		m := *d.Malformed
-		m.Raw = slices.Clone(m.Raw)
-		c.Malformed = &m
-	}
-	return &c
-}
-
-func check(ctx context.Context, d *observer.Delivery) error {
-	if d.State != observer.Scheduled && d.State != observer.Dead {
-		return fmt.Errorf("the state is %q, want %q or %q", d.State, observer.Scheduled, observer.Dead)
-	}
-	return ctx.Err()
+	slices.SortFunc(rows, order)
+	return rows
 }

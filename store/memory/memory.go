@@ -24,7 +24,7 @@ const DefaultMaxDead = 100_000
 // Config says how a store behaves. The zero value of every field is its
 // default.
 type Config struct {
-	// MaxDead is how many dead letters the store holds before InsertDelivery
+	// MaxDead is how many dead letters the store holds before InsertDeliveries
 	// gives [observer.ErrFull] for another; 0 or less is [DefaultMaxDead].
 	MaxDead int
 	// Now is the clock, called concurrently; nil is time.Now.
@@ -39,8 +39,11 @@ type Store struct {
 
 	mu          sync.Mutex
 	checkpoints map[string]observer.Checkpoint
-	deliveries  map[string]*observer.Delivery
-	dead        int // how many of deliveries are dead
+	rows        map[string]*row   // by key
+	lanes       map[string][]*row // what blocks each lane, by place
+	endpoints   map[string]observer.Endpoint
+	places      uint64 // the last one given
+	dead        int    // how many of rows are stored as dead
 }
 
 var _ observer.StateStore = (*Store)(nil)
@@ -55,7 +58,8 @@ func New(cfg Config) *Store {
 	}
 	return &Store{
 		maxDead: cfg.MaxDead, now: cfg.Now,
-		checkpoints: map[string]observer.Checkpoint{}, deliveries: map[string]*observer.Delivery{},
+		checkpoints: map[string]observer.Checkpoint{}, rows: map[string]*row{},
+		lanes: map[string][]*row{}, endpoints: map[string]observer.Endpoint{},
 	}
 }
 
