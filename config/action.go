@@ -23,6 +23,21 @@ type Action struct {
 	Type string `toml:"type"`
 	// Timeout ends an attempt; concurrent_timeout_ms of [performance] unless set.
 	Timeout time.Duration `toml:"timeout" default:"0s" min:"1ms" max:"24h"`
+	// Mode is [ModeInline] or [ModeQueued]; that of the observer unless set.
+	Mode string `toml:"mode" choice:"inline,queued"`
+	// Queue is one of the queues of [JobQueue], or "" for none. Like Priority and
+	// Delay it is for queued actions.
+	Queue string `toml:"queue"`
+	// Priority is from [observer.FirstPriority] to [observer.LastPriority].
+	Priority int `toml:"priority" default:"2" min:"1" max:"4"`
+	// Delay is how long after it was stored the first attempt is made.
+	Delay time.Duration `toml:"delay" default:"0s" min:"0s" max:"8760h"`
+	// OnUnknown says what follows an attempt that was sent and not answered:
+	// [OnUnknownRetry], or [OnUnknownDeadLetter], which is the default of email.
+	OnUnknown string `toml:"on_unknown" choice:"retry,dead_letter"`
+	// Retry is that of the observer; for a queued action [JobQueue] has the
+	// defaults.
+	Retry Retry `toml:"-"`
 	// Config is what the package of the action type reads: *webhook.Config,
 	// *slack.Config, *email.Config or *log.Config.
 	Config any `toml:"-"`

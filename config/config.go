@@ -27,6 +27,10 @@ type Config struct {
 	Network Network `toml:"network"`
 	// Performance bounds what runs at once.
 	Performance Performance `toml:"performance"`
+	// JobQueue says how stored deliveries are run.
+	JobQueue JobQueue `toml:"job_queue"`
+	// Endpoints says when receivers that fail are left alone.
+	Endpoints Endpoints `toml:"endpoints"`
 	// DeadLetters bounds what waits for a person.
 	DeadLetters DeadLetters `toml:"dead_letters"`
 	// SMTP is the server of the email actions.
@@ -70,6 +74,9 @@ type Performance struct {
 type DeadLetters struct {
 	// MaxItems is how many dead letters are kept; intake slows at the cap.
 	MaxItems int `toml:"max_items" default:"100000" min:"1" max:"1000000000"`
+	// Retention is how long they are kept; 0 keeps them for ever. It is never
+	// shorter than that of what succeeded.
+	Retention time.Duration `toml:"retention" default:"720h" min:"0s" max:"87600h"`
 }
 
 // Log says what the daemon logs about itself.
@@ -98,12 +105,17 @@ type Observer struct {
 	// Condition must hold for the actions to run; "" always holds. It has been
 	// compiled once: compiling it again does not fail.
 	Condition string `toml:"condition"`
-	// Order is always entity in this version: changes of one entity are handled
-	// one after the other.
-	Order string `toml:"order" default:"entity" choice:"entity" later:"none,strict"`
+	// Order says what may overtake what among the changes of one entity.
+	Order observer.Order `toml:"order" default:"entity" choice:"none,entity,strict"`
+	// OnDead says what a dead letter of a strict observer does to what waits
+	// behind it: [OnDeadContinue] or [OnDeadBlock].
+	OnDead string `toml:"on_dead" default:"continue" choice:"continue,block"`
+	// Mode is that of the actions that name none: [ModeInline] or [ModeQueued].
+	Mode string `toml:"mode" default:"inline" choice:"inline,queued"`
 	// OnFailure is dlq, log or alert: what happens to a delivery that is given up.
 	OnFailure string `toml:"on_failure" default:"dlq" choice:"dlq,log,alert"`
-	// Retry says how often and when an attempt is repeated.
+	// Retry says how often and when an attempt is repeated. [Action.Retry] is the
+	// one that holds for an action.
 	Retry Retry `toml:"retry"`
 	// Actions are what runs: at least one.
 	Actions []Action `toml:"actions"`
@@ -113,10 +125,19 @@ type Observer struct {
 
 // Retry says how often and when an attempt is repeated.
 type Retry struct {
-	// MaxAttempts counts every attempt, the first included.
-	MaxAttempts  int           `toml:"max_attempts" default:"3" min:"1" max:"1000"`
+	// MaxAttempts counts every attempt, the first included; with a Schedule it is
+	// one more than that has waits.
+	MaxAttempts int `toml:"max_attempts" default:"3" min:"1" max:"1000"`
+	// InitialDelay, MaxDelay and Backoff mean nothing where there is a Schedule.
 	InitialDelay time.Duration `toml:"initial_delay_ms" default:"100" min:"0" max:"86400000"`
 	MaxDelay     time.Duration `toml:"max_delay_ms" default:"30000" min:"0" max:"86400000"`
 	// Backoff is exponential, linear or fixed.
 	Backoff string `toml:"backoff_strategy" default:"exponential" choice:"exponential,linear,fixed"`
+	// Schedule has the wait after each failed attempt but the last; nil when the
+	// waits are those of Backoff.
+	Schedule []time.Duration `toml:"schedule"`
+	// MaxAge is how old a delivery may get before it is given up; 0 is no limit.
+	MaxAge time.Duration `toml:"max_age" default:"0" min:"0s" max:"87600h"`
+	// InlineBudget is how long the lane of the entity waits for an inline action.
+	InlineBudget time.Duration `toml:"inline_budget" default:"2s" min:"0s" max:"10m"`
 }

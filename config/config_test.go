@@ -133,7 +133,7 @@ func TestDefaults(t *testing.T) {
 	equal(t, "retry", o.Retry, config.Retry{
 		MaxAttempts: 3, InitialDelay: 100 * time.Millisecond, MaxDelay: 30 * time.Second, Backoff: "exponential",
 	})
-	equal(t, "order, on_failure, condition", []string{o.Order, o.OnFailure, o.Condition}, []string{"entity", "dlq", ""})
+	equal(t, "order, on_failure, condition", []string{string(o.Order), o.OnFailure, o.Condition}, []string{"entity", "dlq", ""})
 	equal(t, "timeout", o.Actions[0].Timeout, 30*time.Second)
 	if o.EventTypes != nil || c.Alert != nil || o.Alert != nil || c.Network.Allow != nil {
 		t.Errorf("event types %v, alert %v: want none", o.EventTypes, c.Alert)

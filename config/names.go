@@ -28,7 +28,7 @@ const notAvailable = "is not available in this version"
 // version lacks, each with what is below it.
 func unavailablePaths() []string {
 	return []string{
-		"transport", "redis", "job_queue", "admin",
+		"transport", "redis", "admin",
 		"performance.enable_dedup", "performance.enable_caching", "performance.backlog_alert_threshold",
 	}
 }
@@ -45,8 +45,6 @@ func unavailableVariables() []string {
 		"FRAISEQL_BRIDGE_": "TRANSPORT_NAME BATCH_SIZE POLL_INTERVAL_SECS NOTIFY_CHANNEL",
 		"FRAISEQL_REDIS_": "URL POOL_SIZE CONNECT_TIMEOUT_SECS COMMAND_TIMEOUT_SECS DEDUP_WINDOW_SECS " +
 			"CACHE_TTL_SECS",
-		"FRAISEQL_JOB_QUEUE_": "BATCH_SIZE WORKER_CONCURRENCY MAX_RETRIES POLL_INTERVAL_MS INITIAL_DELAY_MS " +
-			"MAX_DELAY_MS",
 	} {
 		for key := range strings.FieldsSeq(keys) {
 			list = append(list, prefix+key)

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -80,7 +81,7 @@ func (s *scope) fields(target any) {
 		case field.Type == reflect.TypeFor[*Alert]():
 			s.optional(key, v.Field(i))
 		default:
-			s.leaf(key, field.Tag, pointer.Interface())
+			s.leaf(key, field.Tag, plain(pointer))
 		}
 	}
 	if redactor := v.FieldByName("Redactor"); redactor.IsValid() {
@@ -94,8 +95,16 @@ func isTable(t reflect.Type) bool {
 }
 
 func isList(t reflect.Type) bool {
-	return t.Kind() == reflect.Slice && (t.Elem() == reflect.TypeFor[Database]() ||
-		t.Elem() == reflect.TypeFor[Observer]() || t.Elem() == reflect.TypeFor[Action]())
+	return t.Kind() == reflect.Slice && isTable(t.Elem()) && t.Elem() != reflect.TypeFor[netip.Prefix]()
+}
+
+// plain is a pointer to a field; one to a string where the field's type is a kind
+// of string.
+func plain(pointer reflect.Value) any {
+	if pointer.Elem().Kind() == reflect.String {
+		pointer = pointer.Convert(reflect.TypeFor[*string]())
+	}
+	return pointer.Interface()
 }
 
 // child is the scope of the table under key, absent or not.

@@ -288,6 +288,10 @@ func appendText(slice reflect.Value, text string) error {
 		*target = prefix
 	case *observer.Secret:
 		*target = observer.NewSecret(text)
+	case *time.Duration:
+		if err := setText(target, "", text); err != nil {
+			return err
+		}
 	default:
 		item.Elem().SetString(text)
 	}

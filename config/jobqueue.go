@@ -1,0 +1,68 @@
+package config
+
+import "time"
+
+// The modes of an action.
+const (
+	// ModeInline makes the first attempt while the event is handled.
+	ModeInline = "inline"
+	// ModeQueued stores the delivery, for a worker to run.
+	ModeQueued = "queued"
+)
+
+// What a dead letter of a strict observer does to what waits behind it.
+const (
+	// OnDeadContinue lets it go on.
+	OnDeadContinue = "continue"
+	// OnDeadBlock keeps it waiting until a person redrives or removes the dead
+	// letter.
+	OnDeadBlock = "block"
+)
+
+// What follows an attempt that was sent and not answered.
+const (
+	// OnUnknownRetry sends it again, under the same key.
+	OnUnknownRetry = "retry"
+	// OnUnknownDeadLetter never sends it twice.
+	OnUnknownDeadLetter = "dead_letter"
+)
+
+// JobQueue says how stored deliveries are run: those of queued actions, retries,
+// and what was parked.
+type JobQueue struct {
+	// WorkerConcurrency is how many attempts a process makes at once.
+	WorkerConcurrency int `toml:"worker_concurrency" default:"50" min:"1" max:"10000"`
+	// BatchSize is how many deliveries are claimed at once at most.
+	BatchSize int `toml:"batch_size" default:"100" min:"1" max:"10000"`
+	// PollInterval is how often work is looked for that nothing announced.
+	PollInterval time.Duration `toml:"poll_interval_ms" default:"1000" min:"10" max:"3600000"`
+	// MaxRetries, InitialDelay and MaxDelay are for queued actions whose observer
+	// does not say. MaxRetries does not count the first attempt.
+	MaxRetries   int           `toml:"max_retries" default:"5" min:"0" max:"999"`
+	InitialDelay time.Duration `toml:"initial_delay_ms" default:"100" min:"0" max:"86400000"`
+	MaxDelay     time.Duration `toml:"max_delay_ms" default:"30000" min:"0" max:"86400000"`
+	// Lease is how long a delivery waits whose process died.
+	Lease time.Duration `toml:"lease" default:"60s" min:"5s" max:"1h"`
+	// Retention is how long finished deliveries are kept that are not dead; 0
+	// keeps them for ever.
+	Retention time.Duration `toml:"retention" default:"24h" min:"0s" max:"87600h"`
+	// Queues are what queued actions may name. There may be none.
+	Queues []Queue `toml:"queues"`
+}
+
+// Queue limits how many deliveries run at once.
+type Queue struct {
+	// Name is unique.
+	Name string `toml:"name"`
+	// Concurrency is how many attempts a process makes at once.
+	Concurrency int `toml:"concurrency" default:"1" min:"1" max:"10000"`
+}
+
+// Endpoints says when receivers that fail are left alone.
+type Endpoints struct {
+	// DisableAfter is how long a receiver has to fail before it is paused; 0
+	// never pauses one for that.
+	DisableAfter time.Duration `toml:"disable_after" default:"72h" min:"0s" max:"8760h"`
+	// ProbeInterval is how often one that was paused for failing is tried.
+	ProbeInterval time.Duration `toml:"probe_interval" default:"1m" min:"1s" max:"24h"`
+}
