@@ -38,6 +38,7 @@ func (d *Delivery) Blocks() bool {
 		return !d.State.Finished() || d.State == Dead && d.BlockWhenDead
 	case OrderEntity:
 		return d.State == Parked || d.State == Queued && len(d.Attempts) == 0
+	case OrderNone:
 	}
 	return false
 }

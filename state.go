@@ -63,6 +63,7 @@ func (s State) Next() []State {
 		return []State{Queued, Scheduled, Unknown, Parked, Done, Dropped, Dead}
 	case Dead:
 		return []State{Running, Queued, Parked}
+	case Done, Dropped:
 	}
 	return nil
 }

@@ -25,8 +25,9 @@ type Alerts struct {
 	// MinInterval is the least time between two alerts; one minute when zero.
 	// What is not sent is counted in the next one.
 	MinInterval time.Duration
-	// Keep stores the alert's delivery.
+	// Keep stores the alert's delivery, and Wake tells the workers of it.
 	Keep Keep
+	Wake func()
 	// Logger is required.
 	Logger *slog.Logger
 
@@ -85,10 +86,14 @@ func (a *Alerts) schedule(ctx context.Context, d *observer.Delivery, suppressed 
 		return err
 	}
 	delivery := observer.NewDelivery(alert, a.Name, 0, a.ActionType)
-	delivery.State, delivery.RunAt = observer.Scheduled, time.Now()
+	delivery.Enqueue(time.Now())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
 	defer cancel()
-	return a.Keep(ctx, delivery)
+	if err := a.Keep(ctx, delivery); err != nil {
+		return err
+	}
+	a.Wake()
+	return nil
 }
 
 // alertEvent is the event an alert's action sees: data.delivery,

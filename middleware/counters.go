@@ -12,7 +12,8 @@ type Counters struct {
 	done, dropped, scheduled, dead, unrecorded atomic.Int64
 }
 
-// Counts is one reading of [Counters].
+// Counts is one reading of [Counters]. Scheduled counts what has to be tried
+// again, whether or not the outcome of the attempt is known.
 type Counts struct {
 	Done, Dropped, Scheduled, Dead, Unrecorded int64
 }
@@ -34,7 +35,7 @@ func (c *Counters) count(state observer.State, unrecorded error) int64 {
 		return c.dead.Add(1)
 	case state == observer.Dropped:
 		return c.dropped.Add(1)
-	case state == observer.Scheduled:
+	case state.Due():
 		return c.scheduled.Add(1)
 	}
 	return c.done.Add(1)

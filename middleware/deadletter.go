@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/fraiseql/observer"
 )
@@ -20,17 +19,15 @@ const (
 	LogOnly OnFailure = "log"
 )
 
-// DeadLetter is what happens to deliveries that failed for good.
+// DeadLetter decides what happens to deliveries that failed for good. Storing
+// them is the business of whoever runs the chain.
 type DeadLetter struct {
 	// OnFailure is ToDeadLetters when empty.
 	OnFailure OnFailure
-	// Keep stores dead deliveries.
-	Keep Keep
-	// Alert is called after a dead delivery was kept, when OnFailure asks for
-	// it. It must not block.
+	// Alert is called with a delivery that is given up, when OnFailure asks for
+	// it; nil leaves that to whoever stores the delivery. It must not block. The
+	// same delivery may come twice when the process dies before it is stored.
 	Alert func(ctx context.Context, d *observer.Delivery)
-	// Logger is required.
-	Logger *slog.Logger
 }
 
 // Middleware catches the errors that no retry will mend.
@@ -38,38 +35,34 @@ func (l DeadLetter) Middleware() observer.Middleware[observer.Action] {
 	return func(next observer.Action) observer.Action {
 		return observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
 			result, err := next.Execute(ctx, d)
-			if err == nil {
-				if d.State != observer.Scheduled {
-					d.State, d.Reason, d.Error = observer.Done, "", ""
-				}
-				return result, nil
+			switch {
+			case err != nil:
+				l.Bury(ctx, d, err)
+			case !d.State.Due(): // not deferred
+				d.Succeed()
 			}
-			if d.State == observer.Scheduled {
-				return result, err // it could not be stored, which is not its own failure
-			}
-			return result, l.Bury(ctx, d, err)
+			return result, nil
 		})
 	}
 }
 
-// Bury records that d failed for good because of cause. It returns an error
-// only when that could not be recorded before the process stopped. One for which
-// there is no room then is left scheduled. A delivery that was dead before stays so, whatever OnFailure says: somebody kept it, and
-// the person who redrives it sees the error.
-func (l DeadLetter) Bury(ctx context.Context, d *observer.Delivery, cause error) error {
-	redriven := d.State == observer.Dead
-	d.Reason, d.Error = observer.ReasonOf(cause), cause.Error()
-	if l.OnFailure == LogOnly && !redriven {
-		d.State = observer.Dropped
-		return nil
+// Bury decides that d failed for good because of cause. One that a person has
+// had run again is kept, whatever OnFailure says, and raises no further alert:
+// that person sees the error.
+func (l DeadLetter) Bury(ctx context.Context, d *observer.Delivery, cause error) {
+	if l.OnFailure == LogOnly && !redriven(d) {
+		d.Drop(cause)
+		return
 	}
-	d.State = observer.Dead
-	if err := store(ctx, l.Keep, d, l.Logger); err != nil {
-		return err
-	}
-	kept := d.State == observer.Dead // and not scheduled, for want of room
-	if l.OnFailure == Alert && l.Alert != nil && kept && !redriven {
+	d.Bury(cause)
+	l.Raise(ctx, d)
+}
+
+// Raise raises the alert about a delivery that is dead, if one is due.
+func (l DeadLetter) Raise(ctx context.Context, d *observer.Delivery) {
+	if l.OnFailure == Alert && l.Alert != nil && !redriven(d) {
 		l.Alert(ctx, d)
 	}
-	return nil
 }
+
+func redriven(d *observer.Delivery) bool { return d.Redrives > 0 || d.ClaimedFrom == observer.Dead }

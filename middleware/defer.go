@@ -2,28 +2,13 @@ package middleware
 
 import (
 	"context"
-	"errors"
-	"log/slog"
-	"time"
 
 	"github.com/fraiseql/observer"
-	"github.com/fraiseql/observer/internal/backoff"
 )
 
-// Keep stores a delivery in its State, durably. A nil Keep means that the
-// caller of the chain stores it.
-type Keep func(ctx context.Context, d *observer.Delivery) error
-
-// keepPause is the longest wait for a store that is away or full. It is short,
-// because the events behind this one wait as well.
-const keepPause = 5 * time.Second
-
-// keepTimeout bounds storing when the process is being stopped by force.
-const keepTimeout = 5 * time.Second
-
-// Defer hands a delivery whose next attempt is far away over to the durable
-// store and calls it handled.
-func Defer(keep Keep, logger *slog.Logger) observer.Middleware[observer.Action] {
+// Defer takes the failures whose next attempt is far away and has them tried
+// again later. Storing that is the business of whoever runs the chain.
+func Defer() observer.Middleware[observer.Action] {
 	return func(next observer.Action) observer.Action {
 		return observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
 			result, err := next.Execute(ctx, d)
@@ -31,58 +16,8 @@ func Defer(keep Keep, logger *slog.Logger) observer.Middleware[observer.Action] 
 			if !deferred {
 				return result, err
 			}
-			d.State, d.Error, d.RunAt = observer.Scheduled, err.Error(), until
-			return result, store(ctx, keep, d, logger)
+			d.Retry(err, until)
+			return result, nil
 		})
-	}
-}
-
-// store keeps d, waiting for a store that is away or full. Giving up would lose
-// the delivery, so only the end of the process ends the waiting; the event is
-// then handled again after the restart, what it has finished included. So a
-// store that is away is waited for as long as the process has. For room among
-// the dead letters a process that stops does not wait: see insert.
-func store(ctx context.Context, keep Keep, d *observer.Delivery, logger *slog.Logger) error {
-	if keep == nil {
-		return nil
-	}
-	for failures := 1; ctx.Err() == nil; failures++ {
-		err := insert(ctx, keep, d)
-		full := errors.Is(err, observer.ErrFull)
-		if err == nil || full && stopping(ctx) {
-			return err
-		}
-		wait := backoff.Policy{Max: keepPause}.Delay(failures)
-		logger.Error("delivery cannot be stored; intake of its entity waits",
-			"delivery", d.Key, "state", string(d.State), "error", err, "wait", wait)
-		var stop <-chan struct{}
-		if full {
-			stop = observer.Drain(ctx)
-		}
-		backoff.Wait(ctx, stop, wait)
-	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
-	defer cancel()
-	return insert(last, keep, d)
-}
-
-// Invariant 7: insert keeps d. When the process stops and there is no room among the dead
-// letters, what was tried is scheduled, for which there always is room: it is
-// tried once more after the restart, instead of its whole event.
-func insert(ctx context.Context, keep Keep, d *observer.Delivery) error {
-	err := keep(ctx, d)
-	if !errors.Is(err, observer.ErrFull) || !stopping(ctx) || len(d.Attempts) == 0 {
-		return err
-	}
-	d.State, d.Reason, d.RunAt = observer.Scheduled, "", time.Now()
-	return keep(ctx, d)
-}
-
-func stopping(ctx context.Context) bool {
-	select {
-	case <-observer.Drain(ctx):
-		return true
-	default:
-		return false
 	}
 }

@@ -65,15 +65,20 @@ func (k Known) has(ctx context.Context, d *observer.Delivery) bool {
 type Stored struct {
 	seed   maphash.Seed
 	hashes []uint64 // sorted
+	lanes  *Lanes
 }
+
+// Lanes are those in which something was stored, and what is added to them.
+func (s *Stored) Lanes() *Lanes { return s.lanes }
 
 // ReadStored takes the keys of what store holds now. It is called before the
 // first event is handled; what this process stores later it does not hand over
 // again.
 func ReadStored(ctx context.Context, store observer.DeliveryStore) (*Stored, error) {
-	s := &Stored{seed: maphash.MakeSeed()}
-	err := store.DeliveryKeys(ctx, func(key string) {
+	s := &Stored{seed: maphash.MakeSeed(), lanes: newLanes(store.Blocked)}
+	err := store.DeliveryKeys(ctx, func(key, lane string) {
 		s.hashes = append(s.hashes, maphash.String(s.seed, key))
+		s.lanes.Add(lane)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for unfinished deliveries: %w", err)

@@ -74,7 +74,7 @@ func BenchmarkKnown(b *testing.B) {
 	for i := range 1_000_000 {
 		d := newDelivery()
 		d.Key, d.State = fmt.Sprintf("e%d/notify/0", i+10), observer.Dead
-		if err := store.InsertDelivery(b.Context(), d); err != nil {
+		if err := insert(store)(b.Context(), d); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -105,7 +105,7 @@ func holding(t *testing.T, state observer.State, keys ...string) *memory.Store {
 		}
 		d := newDelivery()
 		d.Key, d.State = key, state
-		if err := store.InsertDelivery(t.Context(), d); err != nil {
+		if err := insert(store)(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
 	}

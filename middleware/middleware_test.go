@@ -135,7 +135,7 @@ func TestRetryCountsTheAttemptsBeforeItWasDeferred(t *testing.T) {
 func TestRedriveIsOneAttempt(t *testing.T) {
 	t.Parallel()
 	d := newDelivery()
-	d.State, d.Attempts = observer.Dead, make([]observer.Attempt, 3)
+	d.ClaimedFrom, d.Attempts = observer.Dead, make([]observer.Attempt, 3)
 	act := &script{answers: []error{errTransient}}
 	_, err := middleware.Retry(middleware.RetryConfig{MaxAttempts: 3, InlineBudget: time.Hour})(act).Execute(t.Context(), d)
 	if act.calls != 1 || len(d.Attempts) != 4 || !errors.Is(err, errTransient) {
@@ -183,9 +183,10 @@ func TestRecoverMakesAPanicAnAttempt(t *testing.T) {
 		var none *observer.Result
 		return *none, nil
 	})
-	result, err := middleware.Recover()(broken).Execute(t.Context(), newDelivery())
-	if err == nil || !strings.Contains(err.Error(), "nil pointer") || !strings.Contains(result.Detail, "middleware_test.go") {
-		t.Errorf("error %v, detail %q", err, result.Detail)
+	d := newDelivery()
+	_, err := middleware.Retry(middleware.RetryConfig{})(middleware.Recover()(broken)).Execute(t.Context(), d)
+	if err == nil || !strings.Contains(err.Error(), "nil pointer") || !strings.Contains(d.Attempts[0].Stack, "middleware_test.go") {
+		t.Errorf("error %v, attempts %+v", err, d.Attempts)
 	}
 }
 
@@ -207,104 +208,120 @@ func (k *kept) keep(ctx context.Context, d *observer.Delivery) error {
 	return nil
 }
 
-func TestInvariant2FailuresAreKeptBeforeTheyCountAsHandled(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		store := &kept{failures: 4}
-		dead := middleware.DeadLetter{Keep: store.keep, Logger: quiet()}
-		d := newDelivery()
-		began := time.Now()
-		_, err := dead.Middleware()(&script{answers: []error{errTransient}}).Execute(t.Context(), d)
-		if err != nil || len(store.deliveries) != 1 || d.State != observer.Dead || d.Reason != observer.ReasonExhausted {
-			t.Errorf("error %v, kept %d, delivery %s/%s", err, len(store.deliveries), d.State, d.Reason)
-		}
-		if time.Since(began) == 0 {
-			t.Error("a full store was not waited for")
-		}
-	})
-}
-
-func TestDeadLetterThatCannotBeKeptIsNotHandled(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		drain := make(chan struct{})
-		time.AfterFunc(time.Minute, func() { close(drain) })
-		dead := middleware.DeadLetter{Keep: (&kept{failures: 1 << 30}).keep, Logger: quiet()}
-		_, err := dead.Middleware()(&script{answers: []error{errTransient}}).Execute(observer.WithDrain(t.Context(), drain), newDelivery())
-		if !errors.Is(err, observer.ErrFull) {
-			t.Errorf("error %v, want the store's", err)
-		}
-	})
-}
-
 func TestOnFailure(t *testing.T) {
 	t.Parallel()
 	tests := map[middleware.OnFailure]struct {
-		state        observer.State
-		kept, alerts int
+		state  observer.State
+		alerts int
 	}{
-		middleware.ToDeadLetters: {observer.Dead, 1, 0},
-		middleware.Alert:         {observer.Dead, 1, 1},
-		middleware.LogOnly:       {observer.Dropped, 0, 0},
+		middleware.ToDeadLetters: {observer.Dead, 0},
+		middleware.Alert:         {observer.Dead, 1},
+		middleware.LogOnly:       {observer.Dropped, 0},
 	}
 	for choice, tt := range tests {
 		t.Run(string(choice), func(t *testing.T) {
 			t.Parallel()
-			store, alerts := &kept{}, 0
-			dead := middleware.DeadLetter{
-				OnFailure: choice, Keep: store.keep, Logger: quiet(),
-				Alert: func(context.Context, *observer.Delivery) { alerts++ },
-			}
+			alerts := 0
+			dead := middleware.DeadLetter{OnFailure: choice, Alert: func(context.Context, *observer.Delivery) { alerts++ }}
 			d := newDelivery()
 			if _, err := dead.Middleware()(&script{answers: []error{errTransient}}).Execute(t.Context(), d); err != nil {
 				t.Fatal(err)
 			}
-			if d.State != tt.state || len(store.deliveries) != tt.kept || alerts != tt.alerts {
-				t.Errorf("%s, kept %d, %d alerts; want %+v", d.State, len(store.deliveries), alerts, tt)
+			if d.State != tt.state || alerts != tt.alerts || d.Reason != observer.ReasonExhausted {
+				t.Errorf("%s (%s), %d alerts; want %+v", d.State, d.Reason, alerts, tt)
 			}
-			d.State = observer.Dead // redriven by a person
-			if _, err := dead.Middleware()(&script{answers: []error{errTransient}}).Execute(t.Context(), d); err != nil {
-				t.Fatal(err)
-			}
-			if d.State != observer.Dead || alerts != tt.alerts {
-				t.Errorf("after a redrive that failed: %s, %d alerts", d.State, alerts)
+			for name, again := range map[string]func(){
+				"at once":     func() { d.ClaimedFrom = observer.Dead },
+				"by a worker": func() { d.ClaimedFrom, d.Redrives = observer.Queued, 1 },
+			} {
+				again()
+				if _, err := dead.Middleware()(&script{answers: []error{errTransient}}).Execute(t.Context(), d); err != nil {
+					t.Fatal(err)
+				}
+				if d.State != observer.Dead || alerts != tt.alerts {
+					t.Errorf("after a redrive %s that failed: %s, %d alerts", name, d.State, alerts)
+				}
 			}
 		})
 	}
 }
 
-// stack is the order of the layers, as topology composes them.
-func stack(store *kept, budget time.Duration) observer.Middleware[observer.Action] {
-	return observer.Chain(
-		middleware.DeadLetter{Keep: store.keep, Logger: quiet()}.Middleware(),
-		middleware.Defer(store.keep, quiet()),
-		middleware.Retry(middleware.RetryConfig{MaxAttempts: 2, InlineBudget: budget}),
-		middleware.Timeout(time.Second),
-		middleware.Recover(),
-	)
-}
-
-func TestDeferredIsStoredAsScheduledAndNotBuried(t *testing.T) {
+func TestDeferredIsTriedAgainAndNotBuried(t *testing.T) {
 	t.Parallel()
-	store := &kept{}
-	d := newDelivery()
-	_, err := stack(store, 0)(&script{answers: []error{errTransient}}).Execute(t.Context(), d)
-	if err != nil || len(store.deliveries) != 1 || store.deliveries[0].State != observer.Scheduled || store.deliveries[0].RunAt.IsZero() {
-		t.Errorf("error %v, kept %+v", err, store.deliveries)
+	chain := observer.Chain(middleware.DeadLetter{}.Middleware(), middleware.Defer(), middleware.Retry(middleware.RetryConfig{MaxAttempts: 2}))
+	for _, tt := range []struct {
+		answer error
+		state  observer.State
+	}{{errTransient, observer.Scheduled}, {observer.OutcomeUnknown(errTransient), observer.Unknown}, {nil, observer.Done}} {
+		d := newDelivery()
+		_, err := chain(&script{answers: []error{tt.answer}}).Execute(t.Context(), d)
+		if err != nil || d.State != tt.state || d.RunAt.IsZero() != (tt.answer == nil) || d.Attempts[0].Unknown != (tt.state == observer.Unknown) {
+			t.Errorf("%v: %v, %s at %s, %+v", tt.answer, err, d.State, d.RunAt, d.Attempts)
+		}
 	}
 }
 
-func TestCancelledAttemptIsStoredUnderItsKey(t *testing.T) {
+func TestRetryFollowsASchedule(t *testing.T) {
 	t.Parallel()
-	store := &kept{}
-	ctx, cancel := context.WithCancel(t.Context())
-	cut := observer.ActionFunc(func(ctx context.Context, _ *observer.Delivery) (observer.Result, error) {
-		cancel()
-		return observer.Result{}, ctx.Err()
-	})
-	_, err := stack(store, time.Hour)(cut).Execute(ctx, newDelivery())
-	if err != nil || len(store.deliveries) != 1 || store.deliveries[0].State != observer.Scheduled {
-		t.Errorf("error %v, kept %+v", err, store.deliveries)
+	d := newDelivery()
+	cfg := middleware.RetryConfig{MaxAttempts: 9, Schedule: []time.Duration{time.Minute, time.Hour}}
+	for i, ceiling := range []time.Duration{time.Minute, time.Hour} {
+		now := time.Now()
+		_, err := middleware.Retry(cfg)(&script{answers: []error{errTransient}}).Execute(t.Context(), d)
+		until, deferred := observer.DeferredUntil(err)
+		if wait := until.Sub(now); !deferred || wait < ceiling/2 || wait > ceiling+time.Minute/2 {
+			t.Errorf("after attempt %d it waits %s (%v), want up to %s", i+1, wait, err, ceiling)
+		}
+	}
+	_, err := middleware.Retry(cfg)(&script{answers: []error{errTransient}}).Execute(t.Context(), d)
+	if _, deferred := observer.DeferredUntil(err); deferred || observer.ReasonOf(err) != observer.ReasonExhausted || len(d.Attempts) != 3 {
+		t.Errorf("after the schedule: %v with %d attempts", err, len(d.Attempts))
+	}
+}
+
+func TestRetryEndsAtMaxAge(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		first, stored time.Duration // ago
+		reason        observer.Reason
+	}{
+		"young":                    {30 * time.Minute, 30 * time.Minute, ""},
+		"old":                      {59 * time.Minute, 0, observer.ReasonExpired},
+		"stored before it was run": {time.Second, 59 * time.Minute, observer.ReasonExpired},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d, now := newDelivery(), time.Now()
+			d.Attempts, d.CreatedAt = []observer.Attempt{{Number: 1, At: now.Add(-tt.first)}}, now.Add(-tt.stored)
+			cfg := middleware.RetryConfig{MaxAttempts: 9, MaxAge: time.Hour, Backoff: backoff.Policy{Kind: backoff.Fixed, Initial: 2 * time.Minute, Max: time.Hour}}
+			_, err := middleware.Retry(cfg)(&script{answers: []error{errTransient}}).Execute(t.Context(), d)
+			_, deferred := observer.DeferredUntil(err)
+			if deferred != (tt.reason == "") || !deferred && observer.ReasonOf(err) != tt.reason {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
+func TestRetryDoesNotRepeatWhatMayHaveArrived(t *testing.T) {
+	t.Parallel()
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, tt := range map[string]struct {
+		ctx    context.Context
+		err    error
+		reason observer.Reason
+	}{
+		"not answered":              {t.Context(), observer.OutcomeUnknown(errTransient), observer.ReasonOutcomeUnknown},
+		"stopped while it was sent": {stopped, observer.OutcomeUnknown(context.Canceled), observer.ReasonOutcomeUnknown},
+		"stopped before that":       {stopped, context.Canceled, ""},
+		"refused":                   {t.Context(), errTransient, ""},
+	} {
+		act := &script{answers: []error{tt.err}}
+		_, err := middleware.Retry(middleware.RetryConfig{NeverRepeat: true})(act).Execute(tt.ctx, newDelivery())
+		_, deferred := observer.DeferredUntil(err)
+		if deferred != (tt.reason == "") || !deferred && observer.ReasonOf(err) != tt.reason || act.calls != 1 {
+			t.Errorf("%s: %v after %d calls", name, err, act.calls)
+		}
 	}
 }
 
@@ -312,7 +329,7 @@ func TestAlertsAreLimitedAndCountWhatTheyHoldBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &kept{}
-		alerts := &middleware.Alerts{Name: "@alert", ActionType: "slack", MinInterval: time.Minute, Keep: store.keep, Logger: quiet()}
+		alerts := &middleware.Alerts{Name: "@alert", ActionType: "slack", MinInterval: time.Minute, Keep: store.keep, Wake: func() {}, Logger: quiet()}
 		for range 5 {
 			alerts.Raise(t.Context(), newDelivery())
 		}
@@ -331,7 +348,7 @@ func TestAlertsAreLimitedAndCountWhatTheyHoldBack(t *testing.T) {
 		if d := cmp.Diff(map[string]any{"delivery": "other", "suppressed": "4"}, got); d != "" {
 			t.Error(d)
 		}
-		if store.deliveries[0].State != observer.Scheduled || store.deliveries[0].Observer != "@alert" {
+		if store.deliveries[0].State != observer.Queued || store.deliveries[0].Observer != "@alert" {
 			t.Errorf("alert %+v", store.deliveries[0])
 		}
 	})
@@ -342,7 +359,7 @@ func TestObserverWritesOneLineAndCounts(t *testing.T) {
 	var out bytes.Buffer
 	counters := &middleware.Counters{}
 	observe := middleware.Observer{Logger: slog.New(slog.NewTextHandler(&out, nil)), Counters: counters}
-	dead := middleware.DeadLetter{OnFailure: middleware.LogOnly, Logger: quiet()}
+	dead := middleware.DeadLetter{OnFailure: middleware.LogOnly}
 	chain := observer.Chain(observe.Middleware(), dead.Middleware())
 	for _, answer := range []error{nil, errTransient, errTransient} {
 		if _, err := chain(&script{answers: []error{answer}}).Execute(t.Context(), newDelivery()); err != nil {

@@ -15,13 +15,28 @@ type Observer struct {
 	Counters *Counters
 }
 
-// Middleware is the outermost layer.
+// Middleware stands around the chain that decides how a delivery ends.
 func (o Observer) Middleware() observer.Middleware[observer.Action] {
 	return func(next observer.Action) observer.Action {
 		return observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
 			began := time.Now()
 			result, err := next.Execute(ctx, d)
 			o.Ended(ctx, d, time.Since(began), err)
+			return result, err
+		})
+	}
+}
+
+// Unrecorded stands around everything and tells of a delivery that could not be
+// stored as it ended, which happens only while the process stops.
+func (o Observer) Unrecorded() observer.Middleware[observer.Action] {
+	return func(next observer.Action) observer.Action {
+		return observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
+			began := time.Now()
+			result, err := next.Execute(ctx, d)
+			if err != nil {
+				o.Ended(ctx, d, time.Since(began), err)
+			}
 			return result, err
 		})
 	}
@@ -39,7 +54,7 @@ func (o Observer) Ended(ctx context.Context, d *observer.Delivery, took time.Dur
 		slog.String("delivery", d.Key), slog.String("observer", d.Observer), slog.String("action_type", d.ActionType),
 		slog.String("state", string(d.State)), slog.Int("attempts", len(d.Attempts)), slog.Duration("took", took),
 	}
-	if d.State == observer.Scheduled {
+	if d.State.Due() {
 		attrs = append(attrs, slog.Time("run_at", d.RunAt))
 	}
 	if d.Reason != "" {
@@ -61,7 +76,7 @@ func levelOf(state observer.State, unrecorded error) slog.Level {
 	switch {
 	case unrecorded != nil, state == observer.Dead, state == observer.Dropped:
 		return slog.LevelError
-	case state == observer.Scheduled:
+	case state.Due():
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo

@@ -12,15 +12,24 @@ import (
 // RetryConfig says how often and how long to try.
 type RetryConfig struct {
 	// MaxAttempts is how many attempts a delivery gets, the first included; 3
-	// when zero.
+	// when zero. With a Schedule it is one more than that has waits.
 	MaxAttempts int
 	// Backoff is the wait between attempts. What the receiver asks for with
 	// Retry-After wins over it.
 	Backoff backoff.Policy
+	// Schedule are the waits after the first, second... failure, in place of
+	// Backoff. Like those of Backoff they are ceilings, see [backoff.Spread].
+	Schedule []time.Duration
+	// MaxAge is how long after its first attempt, or after it was stored if that
+	// came first, another may begin; 0 sets no limit.
+	MaxAge time.Duration
 	// InlineBudget is how long the attempts after the first may take here,
 	// waits included. What would take longer is deferred, so that no lane
 	// sleeps behind a receiver that is down. Zero defers after every attempt.
 	InlineBudget time.Duration
+	// NeverRepeat gives up an attempt whose outcome is unknown instead of
+	// repeating what may have arrived.
+	NeverRepeat bool
 }
 
 // Retry makes attempts until one succeeds, the error is permanent, the attempts
@@ -29,10 +38,13 @@ type RetryConfig struct {
 // Every attempt is recorded in the delivery.
 //
 // Attempts recorded before count: a delivery that was deferred gets what is
-// left. A dead one gets one attempt for each time a person redrives it.
+// left. One that a person runs again after that gets one attempt each time.
 func Retry(cfg RetryConfig) observer.Middleware[observer.Action] {
 	if cfg.MaxAttempts <= 0 {
 		cfg.MaxAttempts = 3
+	}
+	if len(cfg.Schedule) > 0 {
+		cfg.MaxAttempts = len(cfg.Schedule) + 1
 	}
 	return func(next observer.Action) observer.Action {
 		return observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
@@ -42,50 +54,76 @@ func Retry(cfg RetryConfig) observer.Middleware[observer.Action] {
 }
 
 func (cfg RetryConfig) run(ctx context.Context, d *observer.Delivery, next observer.Action) (observer.Result, error) {
-	if d.State == observer.Dead {
-		return attempt(ctx, d, next)
-	}
-	used, began := len(d.Attempts), time.Now()
+	began := time.Now()
 	for {
-		result, err := attempt(ctx, d, next)
-		used++
-		switch {
-		case err == nil:
-			return result, nil
-		case ctx.Err() != nil:
-			// Stopped in the middle: whether it arrived is unknown. The same
-			// request is sent again under the same key.
-			return result, observer.Deferred(fmt.Errorf("interrupted by shutdown: %w", err), time.Now())
-		case !observer.Retryable(err):
+		result, err := try(ctx, d, next)
+		if err == nil || !observer.Retryable(err) {
 			return result, err
-		case used >= cfg.MaxAttempts:
-			return result, fmt.Errorf("attempt %d of %d failed: %w", used, cfg.MaxAttempts, err)
 		}
-		wait := cfg.wait(used, err)
-		due := time.Now().Add(wait)
-		if due.Sub(began) > cfg.InlineBudget || !backoff.Wait(ctx, observer.Drain(ctx), wait) {
+		due, verdict := cfg.verdict(ctx, d, err)
+		if verdict != nil {
+			return result, verdict
+		}
+		if due.Sub(began) > cfg.InlineBudget || !backoff.Wait(ctx, observer.Drain(ctx), time.Until(due)) {
 			return result, observer.Deferred(err, due)
 		}
 	}
+}
+
+// verdict says when the next attempt after a transient failure is due, or gives
+// the error that there is none here.
+func (cfg RetryConfig) verdict(ctx context.Context, d *observer.Delivery, err error) (due time.Time, verdict error) {
+	used, now := len(d.Attempts), time.Now()
+	due = now.Add(cfg.wait(used, err))
+	limit := startOf(d).Add(cfg.MaxAge)
+	switch {
+	case cfg.NeverRepeat && observer.IsOutcomeUnknown(err):
+		return due, observer.Permanent(observer.ReasonOutcomeUnknown,
+			fmt.Errorf("sent and not answered, so it may have arrived, and is not sent again (on_unknown = \"dead_letter\"): %w", err))
+	case d.ClaimedFrom == observer.Dead:
+		return due, err // a person asked for one attempt and sees how it went
+	case ctx.Err() != nil:
+		// Stopped in the middle: the same request is sent again under the same
+		// key.
+		return due, observer.Deferred(fmt.Errorf("interrupted by shutdown: %w", err), now)
+	case used >= cfg.MaxAttempts:
+		return due, fmt.Errorf("attempt %d of %d failed: %w", used, cfg.MaxAttempts, err)
+	case cfg.MaxAge > 0 && due.After(limit):
+		return due, observer.Permanent(observer.ReasonExpired,
+			fmt.Errorf("attempt %d failed, and the next would come later than max_age = %s allows: %w", used, cfg.MaxAge, err))
+	}
+	return due, nil
+}
+
+// startOf is when the age of d begins to count. It has an attempt.
+func startOf(d *observer.Delivery) time.Time {
+	first := d.Attempts[0].At
+	if !d.CreatedAt.IsZero() && d.CreatedAt.Before(first) {
+		return d.CreatedAt
+	}
+	return first
 }
 
 func (cfg RetryConfig) wait(failures int, err error) time.Duration {
 	if asked, ok := observer.RetryAfterOf(err); ok {
 		return asked
 	}
+	if n := len(cfg.Schedule); n > 0 {
+		return backoff.Spread(cfg.Schedule[min(failures, n)-1])
+	}
 	return cfg.Backoff.Delay(failures)
 }
 
-// attempt makes one attempt and records it.
-func attempt(ctx context.Context, d *observer.Delivery, next observer.Action) (observer.Result, error) {
+// try makes one attempt and records it.
+func try(ctx context.Context, d *observer.Delivery, next observer.Action) (observer.Result, error) {
 	began := time.Now()
 	result, err := next.Execute(ctx, d)
 	record := observer.Attempt{
 		Number: len(d.Attempts) + 1, At: began, Duration: time.Since(began),
-		Status: result.Status, Detail: result.Detail,
+		Status: result.Status, Detail: result.Detail, Unknown: observer.IsOutcomeUnknown(err),
 	}
 	if err != nil {
-		record.Error = err.Error()
+		record.Error, record.Stack = err.Error(), stackOf(err)
 	}
 	d.Attempts = append(d.Attempts, record)
 	return result, err

@@ -3,6 +3,7 @@ package topology
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/condition"
@@ -15,19 +16,23 @@ import (
 // their first pass, and for deliveries that are in the store.
 type actions struct {
 	observers []executor.Observer
-	stored    map[storedKey]storedAction
+	stored    map[string][]storedAction // by the name of the observer
 	// alert is that of the [alert] section; nil when there is none.
 	alert *middleware.Alerts
 }
 
-type storedKey struct {
-	observer string
-	action   int
-}
-
 // storedAction runs the deliveries of one action that are in the store.
 type storedAction struct {
-	executor.Action
+	// actionType and print say which action it is.
+	actionType, print string
+	run               observer.Action
+	// preparer is the action, if it is one.
+	preparer observer.Preparer
+	// mayRepeat is false where an attempt is not to be repeated that may have
+	// arrived.
+	mayRepeat bool
+	// dead decides what becomes of what is given up.
+	dead middleware.DeadLetter
 	// condition of its observer; nil when there is none.
 	condition executor.Condition
 }
@@ -53,7 +58,7 @@ func (l *layers) buildActions(cfg *config.Config, deps config.Deps) (set *action
 			l.alerts = running
 		}
 	}()
-	set = &actions{stored: map[storedKey]storedAction{}}
+	set = &actions{stored: map[string][]storedAction{}}
 	if err := l.buildAlerts(cfg, deps, set); err != nil {
 		return nil, err
 	}
@@ -80,15 +85,27 @@ func (l *layers) buildObserver(o config.Observer, deps config.Deps, compiler *co
 		}
 		built.Condition = c
 	}
+	prints := make([]string, len(o.Actions))
+	for i, a := range o.Actions {
+		prints[i] = a.Print()
+	}
 	for i, a := range o.Actions {
 		act, err := a.Build(deps)
 		if err != nil {
 			return built, fmt.Errorf("action %d (%s): %w", i, a.Type, err)
 		}
-		built.Actions = append(built.Actions, l.pass(o, a, act, inlineBudget, l.keep))
-		set.stored[storedKey{o.Name, i}] = storedAction{l.pass(o, a, act, 0, nil), built.Condition}
+		built.Actions = append(built.Actions, l.firstPass(o, a, act, planOf(o, a, prints)))
+		set.stored[o.Name] = append(set.stored[o.Name], l.storedAction(o, a, act, built.Condition))
 	}
 	return built, nil
+}
+
+func (l *layers) storedAction(o config.Observer, a config.Action, act observer.Action, c executor.Condition) storedAction {
+	preparer, _ := act.(observer.Preparer)
+	return storedAction{
+		actionType: a.Type, print: a.Print(), run: l.chain(a, l.deadLetter(o), 0)(act), preparer: preparer,
+		mayRepeat: a.OnUnknown != config.OnUnknownDeadLetter, dead: l.deadLetter(o), condition: c,
+	}
 }
 
 // buildAlerts makes the alert actions. They only ever run from the store, so
@@ -101,10 +118,10 @@ func (l *layers) buildAlerts(cfg *config.Config, deps config.Deps, set *actions)
 			return fmt.Errorf("alert (%s): %w", a.Action.Type, err)
 		}
 		alerts[name] = &middleware.Alerts{
-			Name: name, ActionType: a.Action.Type, MinInterval: a.MinInterval, Keep: l.keep, Logger: l.logger,
+			Name: name, ActionType: a.Action.Type, MinInterval: a.MinInterval, Keep: l.keep, Wake: l.worker.Wake, Logger: l.logger,
 		}
 		as := config.Observer{Name: name, OnFailure: string(middleware.ToDeadLetters)}
-		set.stored[storedKey{name, 0}] = storedAction{Action: l.pass(as, a.Action, act, 0, nil)}
+		set.stored[name] = []storedAction{l.storedAction(as, a.Action, act, nil)}
 		return nil
 	}
 	if cfg.Alert != nil {
@@ -136,8 +153,30 @@ func keepIntervals(before, now map[string]*middleware.Alerts) map[string]*middle
 	return merged
 }
 
-// lookup finds the action of a stored delivery.
+// lookup finds the action of a stored delivery: the one at its index, unless
+// the fingerprints that it carries say that somebody has reordered them since.
+//
+//   - The action at the index is the same: that one.
+//   - The same action stands elsewhere in the observer: that one.
+//   - Neither, but the action at the index is of the type and is none of those
+//     that the others were: it was edited in place.
 func (s *actions) lookup(d *observer.Delivery) (storedAction, bool) {
-	a, ok := s.stored[storedKey{d.Observer, d.Action}]
-	return a, ok && a.Type == d.ActionType
+	all := s.stored[d.Observer]
+	var at storedAction
+	if d.Action < len(all) && all[d.Action].actionType == d.ActionType {
+		at = all[d.Action]
+	}
+	if d.Action >= len(d.Prints) { // stored without
+		return at, at.run != nil
+	}
+	own := d.Prints[d.Action]
+	if at.run != nil && at.print == own {
+		return at, true
+	}
+	for _, a := range all {
+		if a.print == own && a.actionType == d.ActionType {
+			return a, true
+		}
+	}
+	return at, at.run != nil && !slices.Contains(d.Prints, at.print)
 }

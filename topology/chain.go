@@ -7,56 +7,86 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/delivery"
 	"github.com/fraiseql/observer/executor"
 	"github.com/fraiseql/observer/internal/backoff"
 	"github.com/fraiseql/observer/middleware"
 )
 
-// inlineBudget is how long the first pass may wait and try again in its lane
-// before the delivery is deferred.
-const inlineBudget = 2 * time.Second
-
 // layers is what the chains of one process share.
 type layers struct {
-	store    observer.DeliveryStore
-	observe  middleware.Observer
-	alerts   map[string]*middleware.Alerts
-	wake     func()
-	fallback time.Duration      // timeout of an attempt of an action that names none
-	stored   *middleware.Stored // what earlier processes left
-	logger   *slog.Logger
+	store     observer.DeliveryStore
+	observe   middleware.Observer
+	alerts    map[string]*middleware.Alerts
+	worker    *delivery.Worker
+	endpoints *delivery.Endpoints
+	fallback  time.Duration      // timeout of an attempt of an action that names none
+	stored    *middleware.Stored // what earlier processes left
+	logger    *slog.Logger
 }
 
-// chain composes what stands around an action, outermost first:
+// chain composes what decides how a delivery ends, outermost first. The first
+// pass and the workers run the same; storing the outcome is theirs.
 //
-//   - known, because what an earlier process stored has left its line;
 //   - observe, because its line tells how the delivery ended, whichever layer decided it;
 //   - dead letter, because it takes what every layer inside has given up;
 //   - defer, because it takes what retry cannot wait for, and must not be buried;
 //   - retry, because each attempt gets its own timeout;
+//   - report, because the endpoint's health is that of each attempt, a timeout included;
 //   - timeout, which bounds one attempt;
 //   - recover, so that a panic is an attempt like another.
 //
-// keep stores what is not finished; nil leaves that to the caller, as for
-// deliveries that are in the store already.
-func (l *layers) chain(o config.Observer, a config.Action, budget time.Duration, keep middleware.Keep) observer.Middleware[observer.Action] {
-	known := middleware.Known{Find: l.store.Delivery, Logger: l.logger}
-	if keep != nil {
-		known.Stored = l.stored
-	}
+// On the first pass the alert waits until the dead letter is stored.
+func (l *layers) chain(a config.Action, dead middleware.DeadLetter, budget time.Duration) observer.Middleware[observer.Action] {
 	return observer.Chain(
-		known.Middleware(),
 		l.observe.Middleware(),
-		l.deadLetter(o, keep).Middleware(),
-		middleware.Defer(keep, l.logger),
-		middleware.Retry(retryOf(o.Retry, budget)),
+		dead.Middleware(),
+		middleware.Defer(),
+		middleware.Retry(retryOf(a, budget)),
+		middleware.Report(l.endpoints.Attempted),
 		middleware.Timeout(l.timeoutOf(a)),
 		middleware.Recover(),
 	)
 }
 
-func (l *layers) deadLetter(o config.Observer, keep middleware.Keep) middleware.DeadLetter {
-	dl := middleware.DeadLetter{OnFailure: middleware.OnFailure(o.OnFailure), Keep: keep, Logger: l.logger}
+// first composes what stands around the chain on the first pass, outermost
+// first:
+//
+//   - unrecorded, because it tells of what none of the others could store;
+//   - known, because what an earlier process stored has left its line and goes its way;
+//   - first pass, which decides where the delivery begins: in its lane or in the store.
+func (l *layers) first(pass middleware.FirstPass) observer.Middleware[observer.Action] {
+	return observer.Chain(
+		l.observe.Unrecorded(),
+		middleware.Known{Stored: l.stored, Find: l.store.Delivery, Logger: l.logger}.Middleware(),
+		pass.Middleware(),
+	)
+}
+
+func (l *layers) firstPassOf(o config.Observer, a config.Action, act observer.Action) middleware.FirstPass {
+	preparer, _ := act.(observer.Preparer)
+	dead := l.deadLetter(o)
+	return middleware.FirstPass{
+		Queued: a.Mode == config.ModeQueued, Delay: a.Delay, Record: a.OnUnknown == config.OnUnknownDeadLetter,
+		Budget: a.Retry.InlineBudget, Preparer: preparer,
+		Lanes: l.stored.Lanes(), Endpoints: l.endpoints, Keep: l.keep, Begin: l.begin, Wake: l.worker.Wake,
+		Bury: func(ctx context.Context, d *observer.Delivery, cause error) {
+			l.unalerted(o).Bury(ctx, d, cause)
+			l.observe.Ended(ctx, d, 0, nil)
+		},
+		Dead: dead.Raise, Logger: l.logger,
+	}
+}
+
+// unalerted is the dead letter layer of the first pass.
+func (l *layers) unalerted(o config.Observer) middleware.DeadLetter {
+	dead := l.deadLetter(o)
+	dead.Alert = nil
+	return dead
+}
+
+func (l *layers) deadLetter(o config.Observer) middleware.DeadLetter {
+	dl := middleware.DeadLetter{OnFailure: middleware.OnFailure(o.OnFailure)}
 	if alerts := l.alerts[alertNameOf(o)]; alerts != nil {
 		dl.Alert = alerts.Raise
 	}
@@ -70,35 +100,66 @@ func (l *layers) timeoutOf(a config.Action) time.Duration {
 	return l.fallback
 }
 
-func retryOf(r config.Retry, budget time.Duration) middleware.RetryConfig {
+func retryOf(a config.Action, budget time.Duration) middleware.RetryConfig {
+	r := a.Retry
 	return middleware.RetryConfig{
 		MaxAttempts:  r.MaxAttempts,
 		Backoff:      backoff.Policy{Kind: backoff.Kind(r.Backoff), Initial: r.InitialDelay, Max: r.MaxDelay},
+		Schedule:     r.Schedule,
+		MaxAge:       r.MaxAge,
 		InlineBudget: budget,
+		NeverRepeat:  a.OnUnknown == config.OnUnknownDeadLetter,
 	}
 }
 
-// keep stores a delivery of the first pass and tells the worker.
+// keep stores a delivery of the first pass.
 func (l *layers) keep(ctx context.Context, d *observer.Delivery) error {
-	if err := l.store.InsertDelivery(ctx, d); err != nil {
-		return err
-	}
-	if d.State == observer.Scheduled {
-		l.wake()
-	}
-	return nil
+	_, err := l.store.InsertDeliveries(ctx, d)
+	return err
 }
 
-// pass makes the executor's view of an action: first pass or stored.
-func (l *layers) pass(o config.Observer, a config.Action, act observer.Action, budget time.Duration, keep middleware.Keep) executor.Action {
-	dead := l.deadLetter(o, keep)
+// begin stores a delivery of the first pass whose attempt runs.
+func (l *layers) begin(ctx context.Context, d *observer.Delivery) (middleware.Held, error) {
+	held, err := l.worker.Begin(ctx, d)
+	if held == nil {
+		return nil, err // not held, which would be a nil pointer in an interface
+	}
+	return held, err
+}
+
+// firstPass makes the executor's view of an action. plan fills in what the
+// configuration says about its deliveries.
+func (l *layers) firstPass(o config.Observer, a config.Action, act observer.Action, plan func(*observer.Delivery)) executor.Action {
+	pass := l.firstPassOf(o, a, act)
+	run := l.first(pass)(l.chain(a, l.unalerted(o), a.Retry.InlineBudget)(act))
 	return executor.Action{
 		Type: a.Type,
-		Run:  l.chain(o, a, budget, keep)(act),
+		Run: observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
+			plan(d)
+			return run.Execute(ctx, d)
+		}),
 		Bury: func(ctx context.Context, d *observer.Delivery, cause error) error {
-			err := dead.Bury(ctx, d, cause)
-			l.observe.Ended(ctx, d, 0, err)
-			return err
+			plan(d)
+			return l.bury(ctx, pass, d, cause)
 		},
+	}
+}
+
+// bury records a delivery of the first pass that failed before it could be
+// tried.
+func (l *layers) bury(ctx context.Context, pass middleware.FirstPass, d *observer.Delivery, cause error) error {
+	pass.Bury(ctx, d, cause)
+	err := pass.Stored(ctx, d)
+	if err != nil {
+		l.observe.Ended(ctx, d, 0, err)
+	}
+	return err
+}
+
+// planOf gives what fills in the deliveries of an action.
+func planOf(o config.Observer, a config.Action, prints []string) func(*observer.Delivery) {
+	return func(d *observer.Delivery) {
+		d.Prints, d.Queue, d.Priority = prints, a.Queue, a.Priority
+		d.Order, d.BlockWhenDead = o.Order, o.OnDead == config.OnDeadBlock
 	}
 }

@@ -111,21 +111,32 @@ func (t *Topology) beginNow(ctx context.Context, db Database) error {
 	return t.Store.SaveCheckpoint(ctx, db.Config.Name, observer.Checkpoint{Position: head})
 }
 
-// reasonRewound is the reason in an alert about a source that went back.
-const reasonRewound observer.Reason = "rewound"
+// The reasons in alerts that are not about a dead letter.
+const (
+	reasonRewound observer.Reason = "rewound"
+	reasonPaused  observer.Reason = "endpoint_paused"
+)
 
 // rewound raises the alert of the [alert] section, if there is one. The source
 // has logged it.
 func (t *Topology) rewound(name string) Rewound {
-	return func(ctx context.Context, why string) {
-		set := t.actions.Load()
-		if set.alert == nil {
-			return
-		}
-		set.alert.Raise(ctx, &observer.Delivery{
-			// No dead letter has this key, and each time is one of its own.
-			Key:      string(reasonRewound) + "/" + name + "/" + strconv.FormatInt(time.Now().UnixMilli(), 10),
-			Observer: "database " + name, Reason: reasonRewound, Error: why,
-		})
+	return func(ctx context.Context, why string) { t.alert(ctx, reasonRewound, "database "+name, why) }
+}
+
+// paused raises the same alert about an endpoint to which nothing is sent any
+// more.
+func (t *Topology) paused(ctx context.Context, e observer.Endpoint) {
+	t.alert(ctx, reasonPaused, e.Name, e.LastError)
+}
+
+func (t *Topology) alert(ctx context.Context, reason observer.Reason, about, why string) {
+	set := t.actions.Load()
+	if set == nil || set.alert == nil {
+		return
 	}
+	set.alert.Raise(ctx, &observer.Delivery{
+		// No dead letter has this key, and each time is one of its own.
+		Key:      string(reason) + "/" + about + "/" + strconv.FormatInt(time.Now().UnixMilli(), 10),
+		Observer: about, Reason: reason, Error: why,
+	})
 }

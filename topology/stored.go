@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/fraiseql/observer"
-	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/config"
 )
 
 // RunStored runs a delivery from the state store with the chain of its action
@@ -25,8 +25,31 @@ func (t *Topology) RunStored(ctx context.Context, d *observer.Delivery) error {
 	if d.Reason == observer.ReasonCondition && action.condition != nil {
 		return t.runUnmatched(ctx, d, action)
 	}
-	_, err := action.Run.Execute(ctx, d)
+	return action.execute(ctx, d)
+}
+
+// execute runs a delivery that is in the store. Who receives it is asked again:
+// the configuration may have changed since.
+func (a storedAction) execute(ctx context.Context, d *observer.Delivery) error {
+	if a.preparer != nil {
+		d.Endpoint = a.preparer.Endpoint(ctx, d)
+	}
+	_, err := a.run.Execute(ctx, d)
 	return err
+}
+
+// MayRepeat reports whether a delivery may be sent again that may have arrived.
+func (t *Topology) MayRepeat(d *observer.Delivery) bool {
+	action, ok := t.actions.Load().lookup(d)
+	return !ok || action.mayRepeat
+}
+
+// giveUp decides what becomes of a delivery that a worker does not run because
+// of cause.
+func (t *Topology) giveUp(ctx context.Context, d *observer.Delivery, cause error) {
+	action, _ := t.actions.Load().lookup(d) // without one, it is a plain dead letter
+	action.dead.Bury(ctx, d, cause)
+	t.layers.observe.Ended(ctx, d, 0, nil)
 }
 
 // runUnmatched runs a delivery whose condition could not be evaluated, if the
@@ -37,10 +60,9 @@ func (t *Topology) runUnmatched(ctx context.Context, d *observer.Delivery, actio
 	case err != nil:
 		return t.buryStored(ctx, d, observer.ReasonCondition, err)
 	case matched:
-		_, err := action.Run.Execute(ctx, d)
-		return err
+		return action.execute(ctx, d)
 	}
-	d.State, d.Reason, d.Error = observer.Done, "", ""
+	d.Succeed()
 	t.layers.observe.Ended(ctx, d, 0, nil)
 	return nil
 }
@@ -49,10 +71,8 @@ func (t *Topology) runUnmatched(ctx context.Context, d *observer.Delivery, actio
 // Invariant 10: what cannot be understood is kept, and the rest goes on.
 func (t *Topology) keepMalformed(ctx context.Context, m *observer.Malformed) error {
 	d := &observer.Delivery{Key: m.ID, Malformed: m}
-	dead := middleware.DeadLetter{Keep: t.layers.keep, Logger: t.logger}
-	err := dead.Bury(ctx, d, observer.Permanent(observer.ReasonMalformed, errors.New(m.Reason)))
-	t.layers.observe.Ended(ctx, d, 0, err)
-	return err
+	pass := t.layers.firstPassOf(config.Observer{}, config.Action{}, nil)
+	return t.layers.bury(ctx, pass, d, observer.Permanent(observer.ReasonMalformed, errors.New(m.Reason)))
 }
 
 // runMalformed reads a repaired log entry again and runs it as an event.
@@ -74,7 +94,7 @@ func (t *Topology) runMalformed(ctx context.Context, d *observer.Delivery) error
 	if err := t.Executor.Handle(withoutWaiting(ctx), msg.Event); err != nil {
 		return err
 	}
-	d.State = observer.Done
+	d.Succeed()
 	return nil
 }
 
@@ -96,8 +116,7 @@ func (t *Topology) refetcher(source string) observer.Refetcher {
 }
 
 func (t *Topology) buryStored(ctx context.Context, d *observer.Delivery, reason observer.Reason, cause error) error {
-	dead := middleware.DeadLetter{Logger: t.logger}
-	err := dead.Bury(ctx, d, observer.Permanent(reason, cause))
-	t.layers.observe.Ended(ctx, d, 0, err)
-	return err
+	d.Bury(observer.Permanent(reason, cause))
+	t.layers.observe.Ended(ctx, d, 0, nil)
+	return nil
 }

@@ -76,17 +76,31 @@ func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	endpoints := delivery.NewEndpoints(delivery.EndpointsConfig{
+		Store: t.Store, DisableAfter: cfg.Endpoints.DisableAfter, ProbeInterval: cfg.Endpoints.ProbeInterval,
+		Paused: t.paused, Logger: t.logger,
+	})
 	t.Worker = delivery.NewWorker(delivery.WorkerConfig{
-		Store: t.Store, Run: t.RunStored, Owner: t.Owner,
+		Store: t.Store, Run: t.RunStored, MayRepeat: t.MayRepeat, Bury: t.giveUp, Owner: t.Owner, Endpoints: endpoints,
+		Concurrency: cfg.JobQueue.WorkerConcurrency, BatchSize: cfg.JobQueue.BatchSize, Queues: queuesOf(cfg),
+		Lease: cfg.JobQueue.Lease, Poll: cfg.JobQueue.PollInterval,
 		DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
 	})
 	t.layers = &layers{
 		store:   t.Store,
 		observe: middleware.Observer{Logger: t.logger, Counters: t.Counters},
-		wake:    t.Worker.Wake, fallback: cfg.Performance.ConcurrentTimeout,
+		worker:  t.Worker, endpoints: endpoints, fallback: cfg.Performance.ConcurrentTimeout,
 		stored: stored, logger: t.logger,
 	}
 	return nil
+}
+
+func queuesOf(cfg *config.Config) map[string]int {
+	queues := map[string]int{}
+	for _, q := range cfg.JobQueue.Queues {
+		queues[q.Name] = q.Concurrency
+	}
+	return queues
 }
 
 func (t *Topology) buildRelays(cfg *config.Config) {

@@ -60,6 +60,11 @@ func (p Policy) Delay(failures int) time.Duration {
 	if p.Kind == Fixed {
 		return ceiling
 	}
+	return Spread(ceiling)
+}
+
+// Spread is a wait between half of ceiling and all of it, drawn at random.
+func Spread(ceiling time.Duration) time.Duration {
 	half := ceiling / 2
 	return half + rand.N(ceiling-half+1) //nolint:gosec // spreading load needs no secrecy
 }
