@@ -135,13 +135,13 @@ func TestFingerprint(t *testing.T) {
 	}
 	seen := map[string]string{}
 	for _, group := range same {
-		print := observer.Fingerprint(group[0])
-		if other, there := seen[print]; there {
+		name := observer.Fingerprint(group[0])
+		if other, there := seen[name]; there {
 			t.Errorf("%q and %q share a fingerprint", group[0], other)
 		}
-		seen[print] = group[0]
+		seen[name] = group[0]
 		for _, text := range group {
-			if observer.Fingerprint(text) != print {
+			if observer.Fingerprint(text) != name {
 				t.Errorf("%q and %q differ", text, group[0])
 			}
 		}
