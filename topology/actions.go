@@ -17,7 +17,8 @@ import (
 type actions struct {
 	observers []executor.Observer
 	stored    map[string][]storedAction // by the name of the observer
-	// alert is that of the [alert] section; nil when there is none.
+	// alert is that of the [alert] section for what is no dead letter; nil when
+	// there is none.
 	alert *middleware.Alerts
 }
 
@@ -40,6 +41,10 @@ type storedAction struct {
 // globalAlert is the name in place of an observer's in the deliveries of the
 // [alert] section. No observer can be called so: @ is not allowed in names.
 const globalAlert = "@alert"
+
+// generalAlert stands for the alerts that are not about a dead letter. They are
+// delivered under the name of globalAlert.
+const generalAlert = globalAlert + " general"
 
 // alertNameOf is the name under which the alerts of o are delivered.
 func alertNameOf(o config.Observer) string {
@@ -117,9 +122,7 @@ func (l *layers) buildAlerts(cfg *config.Config, deps config.Deps, set *actions)
 		if err != nil {
 			return fmt.Errorf("alert (%s): %w", a.Action.Type, err)
 		}
-		alerts[name] = &middleware.Alerts{
-			Name: name, ActionType: a.Action.Type, MinInterval: a.MinInterval, Keep: l.keep, Wake: l.worker.Wake, Logger: l.logger,
-		}
+		alerts[name] = l.alertsOf(name, a)
 		as := config.Observer{Name: name, OnFailure: string(middleware.ToDeadLetters)}
 		set.stored[name] = []storedAction{l.storedAction(as, a.Action, act, nil)}
 		return nil
@@ -128,6 +131,9 @@ func (l *layers) buildAlerts(cfg *config.Config, deps config.Deps, set *actions)
 		if err := add(globalAlert, cfg.Alert); err != nil {
 			return err
 		}
+		// An alert about a database or an endpoint must not be held back by those
+		// about dead letters, which often come with it, nor hold back theirs.
+		alerts[generalAlert] = l.alertsOf(globalAlert, cfg.Alert)
 	}
 	for _, o := range cfg.Observers {
 		if o.Alert != nil {
@@ -137,8 +143,14 @@ func (l *layers) buildAlerts(cfg *config.Config, deps config.Deps, set *actions)
 		}
 	}
 	l.alerts = keepIntervals(l.alerts, alerts)
-	set.alert = l.alerts[globalAlert]
+	set.alert = l.alerts[generalAlert]
 	return nil
+}
+
+func (l *layers) alertsOf(name string, a *config.Alert) *middleware.Alerts {
+	return &middleware.Alerts{
+		Name: name, ActionType: a.Action.Type, MinInterval: a.MinInterval, Keep: l.keep, Wake: l.worker.Wake, Logger: l.logger,
+	}
 }
 
 // keepIntervals lets alerts that were there before a reload keep their place in

@@ -28,7 +28,7 @@ func (r *receiver) calls(path string) int {
 // one, nor leave a dead letter of something that was delivered.
 func TestInvariant7StoredDeliveryIsNotRunAgainWhenItsEventIsReadAgain(t *testing.T) {
 	t.Parallel()
-	for _, state := range []observer.State{observer.Scheduled, observer.Dead} {
+	for _, state := range []observer.State{observer.Scheduled, observer.Queued, observer.Unknown, observer.Dead} {
 		t.Run(string(state), func(t *testing.T) {
 			t.Parallel()
 			s, r := newShop(t), newReceiver(t, func(string) int { return http.StatusOK })
@@ -37,7 +37,7 @@ func TestInvariant7StoredDeliveryIsNotRunAgainWhenItsEventIsReadAgain(t *testing
 			e := order("e", "new")
 			d := observer.NewDelivery(e, "kept", 0, "webhook")
 			d.State, d.RunAt, d.Attempts = state, time.Now().Add(time.Hour), []observer.Attempt{{Number: 1, Error: "refused"}}
-			if err := earlier.Store.InsertDelivery(t.Context(), d); err != nil {
+			if _, err := earlier.Store.InsertDeliveries(t.Context(), d); err != nil {
 				t.Fatal(err)
 			}
 			built := build(t, cfg)
@@ -66,7 +66,7 @@ func TestInvariant7StoredDeliveryOfAnEntryWithAFutureTimeIsNotRunAgain(t *testin
 		VALUES (?, 'Order', 'INSERT', '1', '{"status":"new"}', '2999-01-01 00:00:00')`, id)
 	d := observer.NewDelivery(order(id, "new"), "kept", 0, "webhook")
 	d.State = observer.Dead
-	if err := earlier.Store.InsertDelivery(t.Context(), d); err != nil {
+	if _, err := earlier.Store.InsertDeliveries(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
 	stop := run(t, build(t, cfg))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/delivery"
 	"github.com/fraiseql/observer/middleware"
 	memorystore "github.com/fraiseql/observer/store/memory"
 )
@@ -42,25 +44,40 @@ func gone(context.Context) error {
 	return observer.Permanent(observer.ReasonGone, errors.New("410 Gone"))
 }
 
+// newLayers are those of a process over store, whose log goes to out.
+func newLayers(t *testing.T, store observer.StateStore, out io.Writer) *layers {
+	t.Helper()
+	stored, err := middleware.ReadStored(t.Context(), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger := slog.New(slog.DiscardHandler)
+	endpoints := delivery.NewEndpoints(delivery.EndpointsConfig{Store: store, Logger: logger})
+	return &layers{
+		store: store, stored: stored, endpoints: endpoints, fallback: time.Second, logger: logger,
+		worker:  delivery.NewWorker(delivery.WorkerConfig{Store: store, Endpoints: endpoints, Owner: "test", Logger: logger}),
+		observe: middleware.Observer{Logger: slog.New(slog.NewTextHandler(out, nil)), Counters: &middleware.Counters{}},
+	}
+}
+
 // TestChainOrder shows for each layer that it stands inside the layers it must
 // stand inside: with any two exchanged one of the cases fails.
 func TestChainOrder(t *testing.T) {
 	t.Parallel()
-	fast := config.Retry{MaxAttempts: 3, InitialDelay: 10 * time.Millisecond, MaxDelay: time.Second, Backoff: "fixed"}
-	slow := config.Retry{MaxAttempts: 3, InitialDelay: time.Minute, MaxDelay: time.Hour, Backoff: "fixed"}
+	fast := config.Retry{MaxAttempts: 3, InitialDelay: 10 * time.Millisecond, MaxDelay: time.Second, Backoff: "fixed", InlineBudget: 2 * time.Second}
+	slow := config.Retry{MaxAttempts: 3, InitialDelay: time.Minute, MaxDelay: time.Hour, Backoff: "fixed", InlineBudget: 2 * time.Second}
 	tests := map[string]struct {
 		action   attempts
 		retry    config.Retry
 		state    observer.State
 		reason   observer.Reason
 		attempts int
-		stored   observer.DeliveryStats
 	}{
-		"each attempt has its own timeout":       {attempts{hang, succeed}, fast, observer.Done, "", 2, observer.DeliveryStats{}},
-		"a panic is an attempt":                  {attempts{crash, crash, succeed}, fast, observer.Done, "", 3, observer.DeliveryStats{}},
-		"what retry gives up is a dead letter":   {attempts{refuse}, fast, observer.Dead, observer.ReasonExhausted, 3, observer.DeliveryStats{Dead: 1}},
-		"what is permanent is not tried again":   {attempts{refuse, gone}, fast, observer.Dead, observer.ReasonGone, 2, observer.DeliveryStats{Dead: 1}},
-		"what waits long is scheduled, not dead": {attempts{refuse}, slow, observer.Scheduled, "", 1, observer.DeliveryStats{Scheduled: 1}},
+		"each attempt has its own timeout":       {attempts{hang, succeed}, fast, observer.Done, "", 2},
+		"a panic is an attempt":                  {attempts{crash, crash, succeed}, fast, observer.Done, "", 3},
+		"what retry gives up is a dead letter":   {attempts{refuse}, fast, observer.Dead, observer.ReasonExhausted, 3},
+		"what is permanent is not tried again":   {attempts{refuse, gone}, fast, observer.Dead, observer.ReasonGone, 2},
+		"what waits long is scheduled, not dead": {attempts{refuse}, slow, observer.Scheduled, "", 1},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -68,26 +85,58 @@ func TestChainOrder(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var out bytes.Buffer
 				store := memorystore.New(memorystore.Config{})
-				l := &layers{
-					store: store, wake: func() {}, fallback: time.Second, logger: slog.New(slog.DiscardHandler),
-					observe: middleware.Observer{Logger: slog.New(slog.NewTextHandler(&out, nil)), Counters: &middleware.Counters{}},
-				}
+				l := newLayers(t, store, &out)
 				d := observer.NewDelivery(&observer.Event{ID: "e", Operation: observer.Insert}, "o", 0, "test")
-				run := l.chain(config.Observer{Name: "o", OnFailure: "dlq", Retry: tt.retry}, config.Action{Type: "test"}, inlineBudget, l.keep)(tt.action)
+				run := l.firstPass(config.Observer{Name: "o", OnFailure: "dlq"}, config.Action{Type: "test", Retry: tt.retry}, tt.action, func(*observer.Delivery) {}).Run
 				if _, err := run.Execute(t.Context(), d); err != nil {
 					t.Fatal(err)
 				}
 				if d.State != tt.state || d.Reason != tt.reason || len(d.Attempts) != tt.attempts {
 					t.Errorf("%s (%s) after %d attempts, want %s (%s) after %d", d.State, d.Reason, len(d.Attempts), tt.state, tt.reason, tt.attempts)
 				}
+				want := map[observer.State]int{tt.state: 1}
+				if tt.state == observer.Done {
+					want = nil
+				}
 				stats, err := store.DeliveryStats(t.Context())
-				if err != nil || stats.Dead != tt.stored.Dead || stats.Scheduled != tt.stored.Scheduled {
-					t.Errorf("stored %+v (%v), want %+v", stats, err, tt.stored)
+				if err != nil || len(stats.States) != len(want) || stats.States[tt.state] != want[tt.state] {
+					t.Errorf("stored %+v (%v), want %+v", stats, err, want)
 				}
 				if d := cmp.Diff(1, strings.Count(out.String(), "\n")); d != "" || !strings.Contains(out.String(), "state="+string(tt.state)) {
 					t.Errorf("log: %s", out.String())
 				}
 			})
 		})
+	}
+}
+
+// TestLookup: a stored delivery finds its action after the file was edited.
+func TestLookup(t *testing.T) {
+	t.Parallel()
+	webhook := func(name string) storedAction {
+		return storedAction{actionType: "webhook", print: name, run: attempts{succeed}}
+	}
+	email := storedAction{actionType: "email", print: "m", run: attempts{succeed}}
+	tests := map[string]struct {
+		before []string // fingerprints of the observer's actions, the delivery is of the first
+		now    []storedAction
+		want   string // fingerprint of the action found; "" none
+	}{
+		"unchanged":             {[]string{"a", "b"}, []storedAction{webhook("a"), webhook("b")}, "a"},
+		"exchanged":             {[]string{"a", "b"}, []storedAction{webhook("b"), webhook("a")}, "a"},
+		"one inserted before":   {[]string{"a"}, []storedAction{webhook("x"), webhook("a")}, "a"},
+		"edited in place":       {[]string{"a", "b"}, []storedAction{webhook("a2"), webhook("b")}, "a2"},
+		"removed, others moved": {[]string{"a", "b"}, []storedAction{webhook("b")}, ""},
+		"of another type":       {[]string{"a"}, []storedAction{email}, ""},
+		"observer removed":      {[]string{"a"}, nil, ""},
+		"stored without":        {nil, []storedAction{webhook("x")}, "x"},
+	}
+	for name, tt := range tests {
+		d := observer.NewDelivery(&observer.Event{ID: "e"}, "o", 0, "webhook")
+		d.Prints = tt.before
+		got, found := (&actions{stored: map[string][]storedAction{"o": tt.now}}).lookup(d)
+		if found != (tt.want != "") || found && got.print != tt.want {
+			t.Errorf("%s: %v, %q, want %q", name, found, got.print, tt.want)
+		}
 	}
 }

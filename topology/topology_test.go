@@ -129,18 +129,24 @@ func run(t *testing.T, built *topology.Topology) (stop func()) {
 // awaitDead waits until there is a dead letter: entities have lanes of their own.
 func awaitDead(t *testing.T, store observer.DeliveryStore) []*observer.Delivery {
 	t.Helper()
+	return await(t, store, observer.DeliveryFilter{State: observer.Dead})
+}
+
+// await waits until something stored matches.
+func await(t *testing.T, store observer.DeliveryStore, f observer.DeliveryFilter) []*observer.Delivery {
+	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-tick.C {
-		dead, err := store.Deliveries(t.Context(), observer.DeliveryFilter{State: observer.Dead})
+		found, err := store.Deliveries(t.Context(), f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(dead) > 0 {
-			return dead
+		if len(found) > 0 {
+			return found
 		}
 	}
-	t.Fatal("no dead letter came")
+	t.Fatalf("nothing came that matches %+v", f)
 	return nil
 }
 
@@ -169,6 +175,29 @@ func TestAlertIsDeliveredAboutADeadLetter(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	r := newReceiver(t, func(path string) int {
+		if path == "/missing" {
+			return http.StatusNotFound
+		}
+		return http.StatusOK
+	})
+	built := build(t, s.parse(t, fmt.Sprintf("[alert]\ntype = \"webhook\"\nurl = %q\n", r.URL+"/alert")+
+		observerTo("doomed", r.URL+"/missing", `on_failure = "alert"`)))
+	run(t, built)
+	s.exec(t, `INSERT INTO orders VALUES (1, 'new')`)
+	r.await(t, "/alert")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if got := r.bodies["/alert"]; len(got) != 1 || !strings.Contains(got[0], `"observer":"doomed"`) || !strings.Contains(got[0], `"reason":"permanent"`) {
+		t.Errorf("alerts %v", got)
+	}
+}
+
+// A receiver that says it is gone is paused, and both are told: that it is
+// paused, and the delivery that is dead.
+func TestAlertIsDeliveredAboutAPausedEndpoint(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	r := newReceiver(t, func(path string) int {
 		if path == "/gone" {
 			return http.StatusGone
 		}
@@ -179,10 +208,17 @@ func TestAlertIsDeliveredAboutADeadLetter(t *testing.T) {
 	run(t, built)
 	s.exec(t, `INSERT INTO orders VALUES (1, 'new')`)
 	r.await(t, "/alert")
+	r.await(t, "/alert")
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if got := r.bodies["/alert"]; len(got) != 1 || !strings.Contains(got[0], `"observer":"doomed"`) || !strings.Contains(got[0], `"reason":"gone"`) {
-		t.Errorf("alerts %v", got)
+	alerts := strings.Join(r.bodies["/alert"], "\n")
+	r.mu.Unlock()
+	if !strings.Contains(alerts, `"reason":"gone"`) || !strings.Contains(alerts, `"reason":"endpoint_paused"`) {
+		t.Errorf("alerts %s", alerts)
+	}
+	s.exec(t, `INSERT INTO orders VALUES (2, 'new')`)
+	waiting := await(t, built.Store, observer.DeliveryFilter{State: observer.Queued})
+	if n := r.calls("/gone"); len(waiting) != 1 || n != 1 {
+		t.Errorf("%d calls, and %d deliveries wait, want 1 and 1", n, len(waiting))
 	}
 }
 
@@ -241,7 +277,7 @@ func TestInvariant10RepairedEntryRunsWhenItIsRedriven(t *testing.T) {
 	r.await(t, "/all")
 }
 
-func TestScheduledDeliveryRunsLaterAndLeavesTheStore(t *testing.T) {
+func TestScheduledDeliveryRunsLater(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	var calls atomic.Int32
@@ -260,7 +296,7 @@ func TestScheduledDeliveryRunsLaterAndLeavesTheStore(t *testing.T) {
 	r.await(t, "/late")
 	stop()
 	stats, err := built.Store.DeliveryStats(t.Context())
-	if err != nil || stats.Scheduled != 0 || stats.Dead != 0 || calls.Load() != 2 {
+	if err != nil || stats.States[observer.Done] != 1 || len(stats.States) != 1 || calls.Load() != 2 {
 		t.Errorf("left %+v (%v) after %d calls", stats, err, calls.Load())
 	}
 	if got := built.Counters.Read(); got.Done != 1 || got.Scheduled != 1 {
@@ -272,10 +308,10 @@ func TestScheduledDeliveryRunsLaterAndLeavesTheStore(t *testing.T) {
 // the place of the running ones, whose intervals would begin anew.
 func TestRefusedReloadLeavesTheRunningAlerts(t *testing.T) {
 	t.Parallel()
-	s, r := newShop(t), newReceiver(t, func(string) int { return http.StatusGone })
+	s, r := newShop(t), newReceiver(t, func(string) int { return http.StatusNotFound })
 	parse := func(interval string) *config.Config {
 		return s.parse(t, fmt.Sprintf("[alert]\ntype = \"webhook\"\nurl = %q\nmin_interval = %q\n", r.URL+"/alert", interval)+
-			observerTo("doomed", r.URL+"/gone", `on_failure = "alert"`))
+			observerTo("doomed", r.URL+"/missing", `on_failure = "alert"`))
 	}
 	built := build(t, parse("1h"))
 	fail := func(id string, alerts int) {
@@ -283,7 +319,7 @@ func TestRefusedReloadLeavesTheRunningAlerts(t *testing.T) {
 		if err := built.Executor.Handle(t.Context(), order(id, "new")); err != nil {
 			t.Fatal(err)
 		}
-		raised, err := built.Store.Deliveries(t.Context(), observer.DeliveryFilter{State: observer.Scheduled})
+		raised, err := built.Store.Deliveries(t.Context(), observer.DeliveryFilter{Observer: "@alert"})
 		if err != nil || len(raised) != alerts {
 			t.Errorf("after %s: %d alerts, %v; want %d", id, len(raised), err, alerts)
 		}
