@@ -8,6 +8,7 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/backoff"
+	"github.com/fraiseql/observer/internal/failpoint"
 )
 
 // Held is a delivery that is in the store while its first attempt runs.
@@ -150,6 +151,7 @@ func (f FirstPass) Stored(ctx context.Context, d *observer.Delivery) error {
 	if d.Blocks() {
 		f.Lanes.Add(d.Lane())
 	}
+	failpoint.Hit(failpoint.Stored)
 	f.tell(ctx, d)
 	return nil
 }
@@ -257,6 +259,7 @@ func (f FirstPass) handOver(ctx context.Context, d *observer.Delivery) Held {
 
 // begun notes that d is in the store and runs.
 func (f FirstPass) begun(d *observer.Delivery) {
+	failpoint.Hit(failpoint.Begun)
 	d.State = observer.Running
 	if d.Blocks() {
 		f.Lanes.Add(d.Lane())

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/backoff"
+	"github.com/fraiseql/observer/internal/failpoint"
 )
 
 // RetryConfig says how often and how long to try.
@@ -116,8 +117,10 @@ func (cfg RetryConfig) wait(failures int, err error) time.Duration {
 
 // try makes one attempt and records it.
 func try(ctx context.Context, d *observer.Delivery, next observer.Action) (observer.Result, error) {
+	failpoint.Hit(failpoint.Attempt)
 	began := time.Now()
 	result, err := next.Execute(ctx, d)
+	failpoint.Hit(failpoint.Answered)
 	record := observer.Attempt{
 		Number: len(d.Attempts) + 1, At: began, Duration: time.Since(began),
 		Status: result.Status, Detail: result.Detail, Unknown: observer.IsOutcomeUnknown(err),
