@@ -89,6 +89,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (20s)
 bench: ## Run the benchmarks (BENCH='regexp', BENCHTIME=1s, PKG)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(PKG)
 
+.PHONY: bench-river
+bench-river: ## Measure durable deliveries against River on one server (BENCHTIME=5x)
+	cd test/river && $(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 60m .
+
 .PHONY: cover
 cover: ## Write cover.out over all packages and print the total
 	$(GO) test -coverpkg=./... -coverprofile=cover.out ./...
