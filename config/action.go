@@ -41,6 +41,10 @@ type Action struct {
 	// Config is what the package of the action type reads: *webhook.Config,
 	// *slack.Config, *email.Config or *log.Config.
 	Config any `toml:"-"`
+
+	// unexpanded are the texts that the environment has a part in, as they were
+	// given, by key.
+	unexpanded map[string]string
 }
 
 // Deps are what actions are built with.
@@ -125,19 +129,58 @@ func (a *Action) read(s *scope) {
 		return
 	}
 	s.fields(a.Config)
+	a.unexpanded = s.unexpanded
+	if a.OnUnknown == "" {
+		a.OnUnknown = onUnknown(a.Type)
+	}
 	s.later = append(s.later, func(c *Config) {
 		if a.Timeout == 0 {
 			a.Timeout = c.Performance.ConcurrentTimeout
 		}
+		a.checkQueued(s, c.JobQueue)
 		if _, err := a.Build(s.deps); err != nil {
 			s.failFields(err)
 		}
 	})
 }
 
+// onUnknown is what follows an attempt that was not answered unless the
+// configuration says. No receiver of email tells one sent twice from two.
+func onUnknown(actionType string) string {
+	if actionType == "email" {
+		return OnUnknownDeadLetter
+	}
+	return OnUnknownRetry
+}
+
+// queuedKeys are the keys that only queued actions have.
+func queuedKeys() []string { return []string{"queue", "priority", "delay"} }
+
+func (a *Action) checkQueued(s *scope, q JobQueue) {
+	switch {
+	case s.failed("mode"):
+	case a.Mode == ModeInline:
+		for _, key := range queuedKeys() {
+			if s.given(key) {
+				s.failKey(key, `is for queued actions: write mode = "queued" too, or leave it out`)
+			}
+		}
+	case a.Mode == ModeQueued && !s.failed("queue"):
+		s.checkQueue(a.Queue, q)
+	}
+}
+
 func (a *Alert) read(s *scope) {
 	s.fields(a)
 	a.Action.read(s)
+	for _, key := range append(queuedKeys(), "mode") {
+		if s.given(key) {
+			s.failKey(key, "is not for alerts: they are always queued, go first, and wait for nothing")
+		}
+	}
+	a.Action.Mode, a.Action.Priority = ModeQueued, observer.FirstPriority
+	a.Action.Queue, a.Action.Delay = "", 0
+	s.later = append(s.later, func(c *Config) { a.Action.Retry = c.JobQueue.retry() })
 }
 
 // failFields puts each error of building an action at its key. A key that could

@@ -91,7 +91,7 @@ func TestStarterIsValidUncommented(t *testing.T) {
 		"SMTP_PASSWORD": "x", "SLACK_ALERTS_URL": "https://hooks.slack.com/services/x",
 		"HOOK_SECRET": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz",
 	})
-	if len(c.Observers) != 2 || c.Alert == nil || c.SMTP.Host == "" {
+	if len(c.Observers) != 3 || c.Alert == nil || c.SMTP.Host == "" || len(c.JobQueue.Queues) != 1 {
 		t.Errorf("uncommenting left something out: %d observers", len(c.Observers))
 	}
 }
@@ -127,13 +127,21 @@ func TestDefaults(t *testing.T) {
 		EnableConcurrent: true, MaxConcurrentActions: 10, ConcurrentTimeout: 30 * time.Second,
 		ChannelCapacity: 1000, MaxConcurrency: 50, ShutdownTimeout: 30 * time.Second,
 	})
-	equal(t, "dead letters", c.DeadLetters.MaxItems, 100_000)
+	equal(t, "job queue", c.JobQueue, config.JobQueue{
+		WorkerConcurrency: 50, BatchSize: 100, PollInterval: time.Second,
+		MaxRetries: 5, InitialDelay: 100 * time.Millisecond, MaxDelay: 30 * time.Second,
+		Lease: time.Minute, Retention: 24 * time.Hour, Queues: []config.Queue{},
+	})
+	equal(t, "endpoints", c.Endpoints, config.Endpoints{DisableAfter: 72 * time.Hour, ProbeInterval: time.Minute})
+	equal(t, "dead letters", c.DeadLetters, config.DeadLetters{MaxItems: 100_000, Retention: 720 * time.Hour})
 	equal(t, "log", c.Log, config.Log{Level: slog.LevelInfo, Format: "text"})
 	o := c.Observers[0]
 	equal(t, "retry", o.Retry, config.Retry{
 		MaxAttempts: 3, InitialDelay: 100 * time.Millisecond, MaxDelay: 30 * time.Second, Backoff: "exponential",
+		InlineBudget: 2 * time.Second,
 	})
-	equal(t, "order, on_failure, condition", []string{string(o.Order), o.OnFailure, o.Condition}, []string{"entity", "dlq", ""})
+	equal(t, "order, on_dead, mode, on_failure, condition", []string{string(o.Order), o.OnDead, o.Mode, o.OnFailure, o.Condition},
+		[]string{"entity", "continue", "inline", "dlq", ""})
 	equal(t, "timeout", o.Actions[0].Timeout, 30*time.Second)
 	if o.EventTypes != nil || c.Alert != nil || o.Alert != nil || c.Network.Allow != nil {
 		t.Errorf("event types %v, alert %v: want none", o.EventTypes, c.Alert)
@@ -177,6 +185,13 @@ func TestEverythingIsRead(t *testing.T) {
 	equal(t, "to", mail.To, email.Addresses{"a@example.com", "b@example.com"})
 	equal(t, "cc", mail.CC, email.Addresses{"c@example.com"})
 	equal(t, "inline observer", c.Observers[1].Retry.Backoff, "fixed")
+	equal(t, "job queue", c.JobQueue, config.JobQueue{
+		WorkerConcurrency: 3, BatchSize: 5, PollInterval: 20 * time.Millisecond,
+		MaxRetries: 0, InitialDelay: time.Second, MaxDelay: time.Minute, Lease: 5 * time.Second, Retention: 48 * time.Hour,
+		Queues: []config.Queue{{Name: "reports", Concurrency: 2}, {Name: "mail", Concurrency: 1}},
+	})
+	equal(t, "endpoints", c.Endpoints, config.Endpoints{DisableAfter: 0, ProbeInterval: 10 * time.Second})
+	equal(t, "dead letters", c.DeadLetters, config.DeadLetters{MaxItems: 7, Retention: 48 * time.Hour})
 }
 
 func TestActionsAreBuilt(t *testing.T) {
@@ -242,6 +257,10 @@ func TestDiff(t *testing.T) {
 		{"several", strings.Replace(base, "shop.db", "other.db", 1) +
 			"[state]\nurl = \"sqlite:s.db\"\n[network]\nallow = \"::1\"\n[performance]\nmax_concurrency = 2\n[dead_letters]\nmax_items = 2\n",
 			[]string{"databases", "state", "network", "performance", "dead_letters"}},
+		{"a queue", base + "[[job_queue.queues]]\nname = \"q\"\n", []string{"job_queue"}},
+		{"endpoints, retention", base + "[endpoints]\ndisable_after = \"0\"\n[dead_letters]\nretention = \"0\"\n", []string{"endpoints", "dead_letters"}},
+		{"how an observer delivers", strings.Replace(base, "entity =", "order = \"strict\"\nretry = { schedule = [\"5s\"] }\nentity =", 1) +
+			"mode = \"queued\"\npriority = 1\n", nil},
 	} {
 		before, after := parse(t, base, nil), parse(t, c.text, nil)
 		if got := before.Diff(after); !slices.Equal(got, c.want) {
@@ -266,10 +285,13 @@ func TestWarnings(t *testing.T) {
 func TestWarningsOfCredentialsInTheFile(t *testing.T) {
 	t.Parallel()
 	const hook = "type = \"webhook\"\nurl = \"https://example.com\"\n"
-	c := parse(t, minimal+hook+`headers = { Authorization = "Bearer canary-1", X-Token = "${TOKEN}", X-Api-Key_env = "TOKEN", X-Page = "canary-2" }
+	c := parse(t, minimal+hook+`headers = { Authorization = "Bearer canary-1", X-Token = "${TOKEN}", X-Api-Key_env = "TOKEN", X-Page = "canary-2", Cookie_env = "COOKIE" }
+[[observers.actions]]
+type = "webhook"
+url_env = "URL"
 [[observers.actions]]
 `+hook+"[observers.alert]\n"+hook+"headers = { X-Token = \"canary-3\" }\n[alert]\ntype = \"webhook\"\nurl = \"https://example.com?key=canary-4\"\n",
-		map[string]string{"TOKEN": "canary-5"})
+		map[string]string{"TOKEN": "canary-5", "COOKIE": "session=canary-6", "URL": "https://example.com?key=canary-7"})
 	want := []string{
 		`alert.url has a credential in the file: write url_env = "NAME" or ${NAME} to take it from the environment`,
 		`observers[0].actions[0].headers.Authorization has a credential in the file: write Authorization_env = "NAME" or ${NAME} to take it from the environment`,

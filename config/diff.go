@@ -60,7 +60,7 @@ func (a Action) warnings(path string) []string {
 		return nil
 	}
 	var warnings []string
-	for _, key := range hook.LiteralCredentials() {
+	for _, key := range a.credentials(hook) {
 		warnings = append(warnings, fmt.Sprintf("%s.%s has a credential in the file: write %s = \"NAME\" or ${NAME} to take it from the environment",
 			path, key, key[strings.LastIndexByte(key, '.')+1:]+twin))
 	}

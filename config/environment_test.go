@@ -41,11 +41,7 @@ host = "mail.example.com"
 from = "a@example.com"
 `
 	hook := func(c *config.Config) *webhook.Config { return c.Observers[0].Actions[1].Config.(*webhook.Config) }
-	for _, c := range []struct {
-		name, value string
-		got         func(c *config.Config) any
-		want        any
-	}{
+	overriding(t, file, []override{
 		{"DATABASE_URL", "sqlite:/env.db", func(c *config.Config) any { return c.Databases[0].FilePath() }, "/env.db"},
 		{"FRAISEQL_DATABASES_0_URL", "sqlite:/env.db", func(c *config.Config) any { return c.Databases[0].FilePath() }, "/env.db"},
 		{"FRAISEQL_DATABASES_1_URL", "sqlite:/env.db", func(c *config.Config) any { return c.Databases[1].FilePath() }, "/env.db"},
@@ -83,7 +79,19 @@ from = "a@example.com"
 		{"FRAISEQL_OBSERVERS_0_ACTIONS_2_TO", "a@example.com, b@example.com", func(c *config.Config) any {
 			return c.Observers[0].Actions[2].Config.(*email.Config).To[1]
 		}, "b@example.com"},
-	} {
+	})
+}
+
+// override is a variable, and what is to be seen of it.
+type override struct {
+	name, value string
+	got         func(c *config.Config) any
+	want        any
+}
+
+func overriding(t *testing.T, file string, overrides []override) {
+	t.Helper()
+	for _, c := range overrides {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			parsed := parse(t, file, map[string]string{c.name: c.value})
@@ -129,6 +137,9 @@ func TestCheckEnvironment(t *testing.T) {
 		"FRAISEQL_LOG_LEVL=debug":                   "did you mean FRAISEQL_LOG_LEVEL?",
 		"FRAISEQL_OBSERVERS_7_CONDITION=hunter2":    "no key has this environment variable",
 		"FRAISEQL_OBSERVERS_0_ACTIONS_0_SIZE=12345": "no key has this environment variable",
+		"FRAISEQL_JOB_QUEUE_URL=redis://hunter2":    "no key has this environment variable",
+		"FRAISEQL_JOB_QUEUE_MAX_RETRYS=2":           "did you mean FRAISEQL_JOB_QUEUE_MAX_RETRIES?",
+		"FRAISEQL_ENDPOINTS_PAUSE=hunter2":          "no key has this environment variable",
 		"FRAISEQL_ALERT_WEBHOOK_ADDRESS=hunter2":    "no key has this environment variable",
 	} {
 		err := c.CheckEnvironment([]string{variable})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
 )
 
@@ -64,8 +65,24 @@ func complete(t *testing.T, c *config.Config) {
 			t.Errorf("database %q is incomplete", d.Name)
 		}
 	}
+	completeJobQueue(t, c)
 	for _, o := range c.Observers {
 		completeObserver(t, o)
+		for _, a := range o.Actions {
+			completeAction(t, a)
+			completeMode(t, c.JobQueue, a)
+		}
+	}
+}
+
+func completeJobQueue(t *testing.T, c *config.Config) {
+	t.Helper()
+	q, dead := c.JobQueue, c.DeadLetters.Retention
+	if q.Lease <= 0 || q.WorkerConcurrency < 1 || q.BatchSize < 1 || q.PollInterval <= 0 || q.InitialDelay > q.MaxDelay {
+		t.Errorf("job queue %+v", q)
+	}
+	if dead != 0 && (q.Retention == 0 || dead < q.Retention) {
+		t.Errorf("dead letters go after %v, what succeeded after %v", dead, q.Retention)
 	}
 }
 
@@ -74,7 +91,32 @@ func completeObserver(t *testing.T, o config.Observer) {
 	if o.Name == "" || o.Entity == "" || len(o.Actions) == 0 || o.Retry.MaxAttempts < 1 {
 		t.Errorf("observer %q is incomplete", o.Name)
 	}
-	if slices.ContainsFunc(o.Actions, func(a config.Action) bool { return a.Config == nil || a.Timeout <= 0 }) {
-		t.Errorf("an action of %q is incomplete", o.Name)
+	blocks := o.OnDead == config.OnDeadBlock
+	if o.Mode == "" || o.Order == "" || o.OnDead == "" || blocks && (o.Order != observer.OrderStrict || o.OnFailure == "log") {
+		t.Errorf("observer %q: mode %q, order %q, on_dead %q", o.Name, o.Mode, o.Order, o.OnDead)
+	}
+}
+
+func completeAction(t *testing.T, a config.Action) {
+	t.Helper()
+	if a.Config == nil || a.Timeout <= 0 || a.OnUnknown == "" || len(a.Print()) != 16 {
+		t.Errorf("a %s action is incomplete", a.Type)
+	}
+	r := a.Retry
+	waits := r.InitialDelay <= r.MaxDelay
+	if r.Schedule != nil {
+		waits = r.MaxAttempts == len(r.Schedule)+1
+	}
+	if r.MaxAttempts < 1 || !waits {
+		t.Errorf("retry %+v", r)
+	}
+}
+
+func completeMode(t *testing.T, q config.JobQueue, a config.Action) {
+	t.Helper()
+	plain := a.Queue == "" && a.Delay == 0 && a.Priority == observer.DefaultPriority
+	declared := a.Queue == "" || slices.ContainsFunc(q.Queues, func(q config.Queue) bool { return q.Name == a.Queue })
+	if a.Mode == config.ModeInline && !plain || a.Mode == config.ModeQueued && !declared || a.Mode == "" {
+		t.Errorf("mode %q, queue %q, delay %v, priority %d", a.Mode, a.Queue, a.Delay, a.Priority)
 	}
 }

@@ -1,6 +1,11 @@
 package config
 
-import "time"
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // The modes of an action.
 const (
@@ -65,4 +70,83 @@ type Endpoints struct {
 	DisableAfter time.Duration `toml:"disable_after" default:"72h" min:"0s" max:"8760h"`
 	// ProbeInterval is how often one that was paused for failing is tried.
 	ProbeInterval time.Duration `toml:"probe_interval" default:"1m" min:"1s" max:"24h"`
+}
+
+func (q *JobQueue) read(s *scope) {
+	s.fields(q)
+	s.checkDelays(q.InitialDelay, q.MaxDelay, s)
+	seen := map[string]int{}
+	for i, queue := range q.Queues {
+		s.unique(seen, "queues", nameKey, i, queue.Name)
+	}
+}
+
+func (q *Queue) read(s *scope) {
+	s.fields(q)
+	s.checkName(q.Name)
+}
+
+// retry is that of a queued action whose observer does not say.
+func (q JobQueue) retry() Retry {
+	return Retry{MaxAttempts: q.MaxRetries + 1, InitialDelay: q.InitialDelay, MaxDelay: q.MaxDelay, Backoff: "exponential"}
+}
+
+// checkQueue reports a name that no queue has.
+func (s *scope) checkQueue(name string, q JobQueue) {
+	known := make([]string, len(q.Queues))
+	for i, queue := range q.Queues {
+		known[i] = queue.Name
+	}
+	if name == "" || slices.Contains(known, name) || s.brokenBelow("job_queue") {
+		return
+	}
+	hint := ": declare it with [[job_queue.queues]]"
+	if len(known) > 0 {
+		hint = suggestion(name, known, nil)
+	}
+	s.failKey("queue", "there is no queue %s%s", s.vault.safe(strconv.Quote(name)), hint)
+}
+
+// brokenBelow reports whether a section has a mistake, of which others follow.
+func (r *reader) brokenBelow(section string) bool {
+	for key := range r.broken {
+		if key == section || strings.HasPrefix(key, section+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// checkRetention reports dead letters that would go before what succeeded: it is
+// by the latter that an event is known that comes again.
+func (s *scope) checkRetention(c *Config) {
+	const key = "retention"
+	dead, done := c.DeadLetters.Retention, c.JobQueue.Retention
+	deadAt, doneAt := s.inner("dead_letters"), s.inner("job_queue")
+	switch {
+	case deadAt.failed(key) || doneAt.failed(key) || dead == 0 || done != 0 && dead >= done:
+	case deadAt.given(key) || !doneAt.given(key):
+		deadAt.failKey(key, "is shorter than that of [job_queue] (%s): dead letters are kept at least as long as what succeeded", keptFor(done))
+	default:
+		doneAt.failKey(key, "is longer than that of [dead_letters] (%s): dead letters are kept at least as long as what succeeded", keptFor(dead))
+	}
+}
+
+func keptFor(d time.Duration) string {
+	if d == 0 {
+		return `"0", for ever`
+	}
+	return strconv.Quote(short(d))
+}
+
+// short writes a duration as people do: 720h, not 720h0m0s.
+func short(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }

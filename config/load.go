@@ -73,8 +73,7 @@ func Parse(file string, data []byte, lookup func(string) (string, bool)) (*Confi
 
 func (r *reader) read(c *Config) {
 	r.databaseFromEnvironment()
-	root := &scope{reader: r, at: r.doc.root}
-	root.table, _ = r.doc.root.table()
+	root := r.root()
 	root.read(c)
 	r.deps = Deps{
 		Network: outbound.New(outbound.Config{Allow: c.Network.Allow}),
@@ -83,9 +82,17 @@ func (r *reader) read(c *Config) {
 	for _, check := range r.later {
 		check(c)
 	}
-	r.checkDatabases(c)
-	r.checkObservers(c)
+	root.checkDatabases(c)
+	root.checkObservers(c)
+	root.checkRetention(c)
 	r.checkVariables()
+}
+
+// root is the scope of the whole document.
+func (r *reader) root() *scope {
+	root := &scope{reader: r, at: r.doc.root, unexpanded: map[string]string{}}
+	root.table, _ = r.doc.root.table()
+	return root
 }
 
 // databaseFromEnvironment adds the database that only the environment names.
@@ -103,43 +110,43 @@ func (r *reader) databaseFromEnvironment() {
 	}
 }
 
-func (r *reader) checkDatabases(c *Config) {
-	root, _ := r.doc.root.table()
-	if len(c.Databases) == 0 && !r.broken["databases"] {
+func (s *scope) checkDatabases(c *Config) {
+	const section = "databases"
+	if len(c.Databases) == 0 && !s.broken[section] {
 		offset := nowhere
-		if v := root["databases"]; v != nil {
+		if v := s.table[section]; v != nil {
 			offset = v.at
 		}
-		r.fail(offset, "databases", "there is no database: write [[databases]] with a name and a url, or set DATABASE_URL")
+		s.fail(offset, section, "there is no database: write [[databases]] with a name and a url, or set DATABASE_URL")
 	}
 	seenNames, seenPlaces := map[string]int{}, map[string]int{}
 	for i, d := range c.Databases {
-		r.unique(seenNames, "databases", "name", i, d.Name)
+		s.unique(seenNames, section, nameKey, i, d.Name)
 		at := d.Place()
 		if d.Kind() == Postgres { // several logs in one database are several sources
 			at += " " + d.Log
 		}
-		r.unique(seenPlaces, "databases", "url", i, at)
+		s.unique(seenPlaces, section, "url", i, at)
 	}
 }
 
-func (r *reader) checkObservers(c *Config) {
+func (s *scope) checkObservers(c *Config) {
 	seen := map[string]int{}
 	for i, o := range c.Observers {
-		r.unique(seen, "observers", "name", i, o.Name)
+		s.unique(seen, "observers", nameKey, i, o.Name)
 	}
 }
 
 // unique reports a value that an earlier element of the list has too.
-func (r *reader) unique(seen map[string]int, section, key string, i int, text string) {
+func (s *scope) unique(seen map[string]int, list, key string, i int, text string) {
 	first, twice := seen[text]
 	if text == "" || !twice {
 		seen[text] = i
 		return
 	}
-	line, _ := r.doc.position(r.elementKey(section, first, key))
-	r.fail(r.elementKey(section, i, key), fmt.Sprintf("%s[%d].%s", section, i, key),
-		"is the same as that of %s[%d]%s", section, first, onLine(line))
+	path := join(s.path, list)
+	line, _ := s.doc.position(s.elementKey(list, first, key))
+	s.fail(s.elementKey(list, i, key), fmt.Sprintf("%s[%d].%s", path, i, key), "is the same as that of %s[%d]%s", path, first, onLine(line))
 }
 
 func onLine(line int) string {
@@ -150,12 +157,11 @@ func onLine(line int) string {
 }
 
 // elementKey is where a key of the i-th element of a list stands.
-func (r *reader) elementKey(section string, i int, key string) int {
-	root, _ := r.doc.root.table()
-	items, _ := root[section].list()
-	s := scope{reader: r, at: items[i]}
-	s.table, _ = items[i].table()
-	return s.offset(key)
+func (s *scope) elementKey(list string, i int, key string) int {
+	items, _ := s.table[list].list()
+	item := scope{reader: s.reader, at: items[i]}
+	item.table, _ = items[i].table()
+	return item.offset(key)
 }
 
 // checkVariables reports variables that FraiseQL users know and this version lacks.

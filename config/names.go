@@ -11,6 +11,10 @@ var (
 	bare = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 	// indexes are the positions in a path.
 	indexes = regexp.MustCompile(`\[\d+\]`)
+	// whole is an unexpanded text of which nothing stands in the file.
+	whole = regexp.MustCompile(`^\$(\{\w+\}|\w+)$`)
+	// position is where the observer of a variable stands in the file.
+	position = regexp.MustCompile(`^FRAISEQL_OBSERVERS_\d+_`)
 	// validName is what may name an observer or a database: they are parts of
 	// keys, metrics and file names.
 	validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)

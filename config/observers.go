@@ -16,20 +16,32 @@ func (o *Observer) read(s *scope) {
 	s.checkEntity(o.Entity)
 	s.checkEventTypes(o.EventTypes)
 	s.checkCondition(o.Condition)
+	s.checkOnDead(o)
 	if len(o.Actions) == 0 && !s.failed("actions") {
 		s.failKey("actions", "is missing: an observer needs at least one [[observers.actions]]")
+	}
+	for i := range o.Actions {
+		if a := &o.Actions[i]; a.Mode == "" {
+			a.Mode = o.Mode
+		}
 	}
 	s.later = append(s.later, func(c *Config) {
 		if o.OnFailure == "alert" && o.Alert == nil && c.Alert == nil {
 			s.failKey("on_failure", "is alert, but there is no [alert] section and no alert in this observer")
 		}
+		o.resolveRetries(s, c.JobQueue)
 	})
 }
 
-func (r *Retry) read(s *scope) {
-	s.fields(r)
-	if r.InitialDelay > r.MaxDelay && !s.failed("initial_delay_ms") && !s.failed("max_delay_ms") {
-		s.failKey("initial_delay_ms", "is more than max_delay_ms (%d)", r.MaxDelay.Milliseconds())
+// checkOnDead reports an on_dead that could never come into force.
+func (s *scope) checkOnDead(o *Observer) {
+	const key = "on_dead"
+	switch {
+	case s.failed(key) || s.failed("order") || s.failed("on_failure"):
+	case o.Order != observer.OrderStrict && s.given(key):
+		s.failKey(key, `is for order = "strict": nothing waits for an earlier change here`)
+	case o.OnDead == OnDeadBlock && o.OnFailure == "log":
+		s.failKey(key, `is block, but on_failure = "log" keeps no dead letter that could block: write on_dead = "continue", or another on_failure`)
 	}
 }
 

@@ -47,6 +47,12 @@ type scope struct {
 	twins bool
 	// secrets came from the environment, or stand under a key that is secret.
 	secrets []observer.Secret
+	// public are the words that the key being read may have: no secrets, wherever
+	// they came from.
+	public []string
+	// unexpanded are the texts that the environment has a part in, as they were
+	// given, by key.
+	unexpanded map[string]string
 }
 
 // section is a table with rules of its own. Others are read by [scope.fields].
@@ -124,9 +130,19 @@ func (s *scope) child(key string) *scope {
 	return s.nested(key, v, table)
 }
 
+// inner is the scope of the table under key, for another look at it.
+func (s *scope) inner(key string) *scope {
+	if v := s.table[key]; v != nil {
+		if table, ok := v.table(); ok {
+			return s.nested(key, v, table)
+		}
+	}
+	return s.nested(key, s.at, nil)
+}
+
 func (s *scope) nested(key string, at *value, table map[string]*value) *scope {
 	return &scope{
-		reader: s.reader, at: at, table: table, path: join(s.path, key), env: variable(s.env, key),
+		reader: s.reader, at: at, table: table, path: join(s.path, key), env: variable(s.env, key), unexpanded: map[string]string{},
 		// The tables that hold credentials; what is inside them inherits it.
 		twins: s.twins || slices.Contains([]string{"databases", "state", "smtp", "actions", "alert"}, key),
 	}

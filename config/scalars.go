@@ -63,6 +63,14 @@ func wanted(key string, target any) string {
 	return "a string"
 }
 
+// wantedElement describes what an element of a list is.
+func wantedElement(t reflect.Type) string {
+	if t == reflect.TypeFor[time.Duration]() {
+		return `a duration such as "30s", or a list of them`
+	}
+	return "a string or a list of strings"
+}
+
 // unit is what an integer under the key counts; 0 for a duration in words.
 func unit(key string) time.Duration {
 	switch {
@@ -126,18 +134,18 @@ func bound(target any, key, text string) int64 {
 	return limit.Elem().Int()
 }
 
+// choices are the words that the tag allows; nil when it allows every one.
+func choices(tag reflect.StructTag) []string {
+	if choice, limited := tag.Lookup("choice"); limited {
+		return strings.Split(choice, ",")
+	}
+	return nil
+}
+
 func (s *scope) chosen(tag reflect.StructTag, text string) error {
-	choice, limited := tag.Lookup("choice")
-	if !limited {
+	words := choices(tag)
+	if words == nil || slices.Contains(words, text) {
 		return nil
 	}
-	words := strings.Split(choice, ",")
-	if slices.Contains(words, text) {
-		return nil
-	}
-	shown := s.vault.safe(strconv.Quote(text))
-	if slices.Contains(strings.Split(tag.Get("later"), ","), text) {
-		return fmt.Errorf("%s %s: use %s", shown, notAvailable, list(words))
-	}
-	return fmt.Errorf("must be %s, not %s", list(words), shown)
+	return fmt.Errorf("must be %s, not %s", list(words), s.vault.safe(strconv.Quote(text)))
 }

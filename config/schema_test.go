@@ -39,6 +39,9 @@ func schema(t *testing.T) []key {
 			add("## `[[databases]]`", upper+"_N", config.Database{})
 		case "performance":
 			add("## `[performance]`", "FRAISEQL", config.Performance{})
+		case "job_queue":
+			add("## `[job_queue]`", upper, config.JobQueue{})
+			add("### `[[job_queue.queues]]`", upper+"_QUEUES_N", config.Queue{})
 		case "alert":
 			add("## `[alert]`", upper, config.Alert{})
 		case "observers":
@@ -73,7 +76,7 @@ func isLeaf(t reflect.Type) bool {
 	switch t {
 	case reflect.TypeFor[observer.Secret]():
 		return true
-	case reflect.TypeFor[[]config.Action](), reflect.TypeFor[*config.Alert]():
+	case reflect.TypeFor[[]config.Action](), reflect.TypeFor[[]config.Queue](), reflect.TypeFor[*config.Alert]():
 		return false
 	}
 	return t.Kind() != reflect.Struct
@@ -170,7 +173,7 @@ func everySection(heading string) string {
 	if _, quoted, ok := strings.Cut(heading, `type = "`); ok {
 		kind, _, _ = strings.Cut(quoted, `"`)
 	}
-	text := minimal + "type = \"" + kind + "\"\n[alert]\ntype = \"log\"\n"
+	text := minimal + "type = \"" + kind + "\"\n[alert]\ntype = \"log\"\n[[job_queue.queues]]\nname = \"reports\"\n"
 	if kind == "webhook" {
 		text = strings.Replace(text, "[alert]", "headers = { X-Test = \"1\" }\n[alert]", 1)
 	}
@@ -188,11 +191,9 @@ func TestTagsParse(t *testing.T) {
 				continue // the default of a timeout stands for "unset"
 			}
 			name := strings.NewReplacer("_N_", "_0_", "_M_", "_0_").Replace(k.variable)
-			_, err := config.Parse("observer.toml", []byte(everySection(k.heading)), environ(map[string]string{
-				name: text,
-				// Without this the limits of one delay contradict the other.
-				"FRAISEQL_OBSERVERS_0_RETRY_" + other(k.name): text,
-			}))
+			vars := companions(k.name, text)
+			vars[name] = text
+			_, err := config.Parse("observer.toml", []byte(everySection(k.heading)), environ(vars))
 			if err != nil {
 				t.Errorf("%s of %s = %q: %v", tag, k.name, text, err)
 			}
@@ -200,12 +201,21 @@ func TestTagsParse(t *testing.T) {
 	}
 }
 
-func other(name string) string {
+// companions are the variables without which a key cannot have the text: another
+// that would contradict it, or that it depends on.
+func companions(name, text string) map[string]string {
 	switch name {
-	case "initial_delay_ms":
-		return "MAX_DELAY_MS"
-	case "max_delay_ms":
-		return "INITIAL_DELAY_MS"
+	case "initial_delay_ms", "max_delay_ms":
+		return map[string]string{
+			"FRAISEQL_OBSERVERS_0_RETRY_INITIAL_DELAY_MS": text, "FRAISEQL_OBSERVERS_0_RETRY_MAX_DELAY_MS": text,
+			"FRAISEQL_JOB_QUEUE_INITIAL_DELAY_MS": text, "FRAISEQL_JOB_QUEUE_MAX_DELAY_MS": text,
+		}
+	case "retention":
+		return map[string]string{"FRAISEQL_DEAD_LETTERS_RETENTION": "0"}
+	case "on_dead":
+		return map[string]string{"FRAISEQL_OBSERVERS_0_ORDER": "strict"}
+	case "queue", "priority", "delay":
+		return map[string]string{"FRAISEQL_OBSERVERS_0_ACTIONS_0_MODE": "queued"}
 	}
-	return "NOTHING"
+	return map[string]string{}
 }

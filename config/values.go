@@ -21,6 +21,7 @@ const twin = "_env"
 // leaf fills one key. The environment comes before the file, the file before
 // the default.
 func (s *scope) leaf(key string, tag reflect.StructTag, target any) {
+	s.public = choices(tag)
 	s.rejectBoth(key, target)
 	err := s.override(key, target)
 	if errors.Is(err, errAbsent) {
@@ -94,6 +95,7 @@ func (s *scope) override(key string, target any) error {
 		s.keep(observer.NewSecret(text))
 	}
 	s.origins[join(s.path, key)] = name
+	s.unexpanded[key] = "$" + position.ReplaceAllString(name, "")
 	// What does not parse is not repeated: it may be a misplaced password.
 	return s.setAny(key, target, text)
 }
@@ -149,6 +151,7 @@ func (s *scope) named(key string, target any) error {
 		return fmt.Errorf("environment variable %s, which %s names, is not set", name, key+twin)
 	}
 	s.origins[join(s.path, key)] = name
+	s.unexpanded[key] = "${" + name + "}"
 	s.keep(observer.NewSecret(text))
 	return setText(target, key, text)
 }
@@ -160,7 +163,7 @@ func (s *scope) written(key string, target any) error {
 		return errAbsent
 	}
 	if slice := reflect.ValueOf(target).Elem(); slice.Kind() == reflect.Slice {
-		return s.elements(v, slice)
+		return s.elements(key, v, slice)
 	}
 	text, err := s.text(key, target, v)
 	if err != nil {
@@ -198,7 +201,7 @@ func (s *scope) text(key string, target any, v *value) (string, error) {
 		}
 	case string:
 		if wantsText(key, target) {
-			return s.expand(data)
+			return s.expand(key, data)
 		}
 	}
 	return "", fmt.Errorf("must be %s, not %s", wanted(key, target), kind(v))
@@ -216,40 +219,58 @@ func wantsText(key string, target any) bool {
 }
 
 // expand resolves ${VAR} in a string of the file.
-func (s *scope) expand(text string) (string, error) {
-	text, secrets, err := expand(text, s.lookup)
+func (s *scope) expand(key, text string) (string, error) {
+	expanded, secrets, err := expand(text, s.lookup)
 	s.keep(secrets...)
-	return text, err
+	if len(secrets) > 0 {
+		s.unexpanded[key] = text
+	}
+	return expanded, err
 }
 
 // keep remembers secrets for the table and keeps them out of every message.
 func (s *scope) keep(secrets ...observer.Secret) {
-	s.secrets = append(s.secrets, secrets...)
-	s.vault.add(secrets...)
+	for _, secret := range secrets {
+		if !slices.Contains(s.public, secret.Reveal()) {
+			s.secrets = append(s.secrets, secret)
+			s.vault.add(secret)
+		}
+	}
 }
 
 // elements fills a list from a list of strings, or from one string.
-func (s *scope) elements(v *value, slice reflect.Value) error {
+func (s *scope) elements(key string, v *value, slice reflect.Value) error {
 	slice.Set(reflect.MakeSlice(slice.Type(), 0, 1)) // an empty list is not an absent one
 	items, ok := v.list()
 	if !ok {
 		items = []*value{v}
 	}
-	for _, item := range items {
-		text, ok := item.data.(string)
-		if !ok {
-			return &elementError{item.at, fmt.Errorf("must be a string or a list of strings, not %s", kind(item))}
+	given := make([]string, len(items))
+	for i, item := range items {
+		if given[i], ok = item.data.(string); !ok {
+			return &elementError{item.at, fmt.Errorf("must be %s, not %s", wantedElement(slice.Type().Elem()), kind(item))}
 		}
-		text, err := s.expand(text)
-		if err != nil {
+		if err := s.element(key, given[i], slice); err != nil {
 			return &elementError{item.at, err}
 		}
-		if slice.Type().Elem() == reflect.TypeFor[observer.Secret]() {
-			s.keep(observer.NewSecret(text))
-		}
-		if err := appendText(slice, text); err != nil {
-			return &elementError{item.at, fmt.Errorf("%w, not %s", err, s.vault.safe(strconv.Quote(text)))}
-		}
+	}
+	if s.unexpanded[key] != "" {
+		s.unexpanded[key] = strings.Join(given, ",")
+	}
+	return nil
+}
+
+// element appends one that the file has.
+func (s *scope) element(key, given string, slice reflect.Value) error {
+	text, err := s.expand(key, given)
+	if err != nil {
+		return err
+	}
+	if slice.Type().Elem() == reflect.TypeFor[observer.Secret]() {
+		s.keep(observer.NewSecret(text))
+	}
+	if err := appendText(slice, text); err != nil {
+		return fmt.Errorf("%w, not %s", err, s.vault.safe(strconv.Quote(text)))
 	}
 	return nil
 }
@@ -274,6 +295,9 @@ func (s *scope) headers(key string, target *map[string]string) error {
 		(*target)[name] = text
 	}
 	s.secrets = append(s.secrets, inner.secrets...)
+	for name, text := range inner.unexpanded {
+		s.unexpanded[key+"."+name] = text
+	}
 	return nil
 }
 
