@@ -27,15 +27,15 @@ func TestDefaultClock(t *testing.T) {
 		s := memory.New(memory.Config{})
 		d := observer.NewDelivery(&observer.Event{ID: "e"}, "o", 0, "log")
 		d.State, d.RunAt = observer.Scheduled, time.Now().Add(time.Minute)
-		if err := s.InsertDelivery(t.Context(), d); err != nil {
+		if _, err := s.InsertDeliveries(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
-		next, err := s.NextDue(t.Context())
+		next, err := s.NextDue(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		<-time.After(time.Until(next))
-		due, err := s.ClaimDue(t.Context(), "a", time.Minute, 1)
+		due, err := s.ClaimDue(t.Context(), observer.Claim{Owner: "a", Lease: time.Minute, Limit: 1})
 		if err != nil || len(due) != 1 {
 			t.Errorf("claim at the due time: got %d deliveries and error %v, want 1", len(due), err)
 		}
@@ -54,4 +54,10 @@ func TestCheckpoints(t *testing.T) {
 	if err != nil || len(all) != 2 || all["b"].Position != "b" {
 		t.Errorf("got %v and error %v, want the checkpoints of a and b", all, err)
 	}
+}
+
+func TestStranded(t *testing.T) {
+	t.Parallel()
+	s := memory.New(memory.Config{})
+	storetest.Stranded(t, s, s.Lose)
 }

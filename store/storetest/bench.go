@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -10,7 +11,7 @@ import (
 )
 
 // Bench measures what the daemon does most: saving checkpoints, and a delivery
-// from insertion over the claim to completion, by one caller and by 16.
+// from insertion over the claim to its end, by one caller and by 16.
 func Bench(b *testing.B, open func(b *testing.B) observer.StateStore) {
 	b.Helper()
 	for _, bench := range []struct {
@@ -21,8 +22,8 @@ func Bench(b *testing.B, open func(b *testing.B) observer.StateStore) {
 		{"checkpoint/1 caller", 1, benchCheckpoint(0)},
 		{"checkpoint/1 caller, 1000 done ids", 1, benchCheckpoint(1000)},
 		{"checkpoint/16 callers", 16, benchCheckpoint(0)},
-		{"insert, claim, complete/1 caller", 1, benchCycle},
-		{"insert, claim, complete/16 callers", 16, benchCycle},
+		{"insert, claim, finish/1 caller", 1, benchCycle},
+		{"insert, claim, finish/16 callers", 16, benchCycle},
 		{"claim due and reschedule, 10000 stored/1 caller", 1, benchDue},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
@@ -83,30 +84,34 @@ func benchCheckpoint(done int) func(*testing.B, observer.StateStore, int) error 
 func benchCycle(b *testing.B, s observer.StateStore, n int) error {
 	b.Helper()
 	d := scheduled(n, time.Time{})
-	if err := s.InsertDelivery(b.Context(), d); err != nil {
+	if _, err := s.InsertDeliveries(b.Context(), d); err != nil {
 		return err
 	}
-	if _, err := s.ClaimDelivery(b.Context(), d.Key, "a", lease); err != nil {
+	claimed, err := s.ClaimDelivery(b.Context(), d.Key, "a", lease)
+	if err != nil {
 		return err
 	}
-	return s.CompleteDelivery(b.Context(), d.Key, "a")
+	claimed.Succeed()
+	return s.UpdateDelivery(b.Context(), claimed, "a")
 }
 
 func benchDue(b *testing.B, s observer.StateStore, n int) error {
 	b.Helper()
 	if n == 0 {
 		b.StopTimer()
+		var ds []*observer.Delivery
 		for i := range 10_000 {
-			if err := s.InsertDelivery(b.Context(), scheduled(i, time.Unix(int64(i), 0))); err != nil {
-				return err
-			}
+			ds = append(ds, scheduled(i, time.Unix(int64(i), 0)))
+		}
+		if _, err := s.InsertDeliveries(b.Context(), ds...); err != nil {
+			return err
 		}
 		b.StartTimer()
 	}
-	ds, err := s.ClaimDue(b.Context(), "a", lease, 1)
+	ds, err := s.ClaimDue(b.Context(), observer.Claim{Owner: "a", Lease: lease, Limit: 1})
 	if err != nil || len(ds) != 1 {
 		return fmt.Errorf("claimed %d, want 1: %w", len(ds), err)
 	}
-	ds[0].RunAt = time.Unix(int64(10_000+n), 0)
+	ds[0].Retry(errors.New("status 503"), time.Unix(int64(10_000+n), 0))
 	return s.UpdateDelivery(b.Context(), ds[0], "a")
 }

@@ -52,7 +52,7 @@ func testCheckpointRoundTrip(t *testing.T, h *harness) {
 	}
 }
 
-func wantCheckpoint(t *testing.T, s observer.StateStore, name string, want observer.Checkpoint) {
+func wantCheckpoint(t tester, s observer.StateStore, name string, want observer.Checkpoint) {
 	t.Helper()
 	got, err := s.LoadCheckpoint(t.Context(), name)
 	if err != nil {

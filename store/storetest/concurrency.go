@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	observer "github.com/fraiseql/observer"
@@ -120,7 +121,7 @@ func testClaimDueRace(t *testing.T, h *harness, stores []observer.StateStore) {
 	var claimed tally
 	together(16, func(i int) {
 		for range n { // more than there is to claim
-			ds, err := stores[i%len(stores)].ClaimDue(t.Context(), fmt.Sprint("owner-", i), lease, 7)
+			ds, err := stores[i%len(stores)].ClaimDue(t.Context(), observer.Claim{Owner: fmt.Sprint("owner-", i), Lease: lease, Limit: 7})
 			if err != nil {
 				t.Errorf("claim due: %v", err)
 			}
@@ -145,7 +146,7 @@ func testMixedClaimRace(t *testing.T, h *harness, stores []observer.StateStore) 
 	together(2*n, func(i int) {
 		s, owner := stores[i%len(stores)], fmt.Sprint("owner-", i)
 		if i%3 == 0 {
-			ds, err := s.ClaimDue(t.Context(), owner, lease, 3)
+			ds, err := s.ClaimDue(t.Context(), observer.Claim{Owner: owner, Lease: lease, Limit: 3})
 			if err != nil {
 				t.Errorf("claim due: %v", err)
 			}
@@ -165,24 +166,28 @@ func testMixedClaimRace(t *testing.T, h *harness, stores []observer.StateStore) 
 
 func testInsertRace(t *testing.T, _ *harness, stores []observer.StateStore) {
 	t.Helper()
+	var won atomic.Int64
 	together(racers, func(i int) {
 		d := dead(1)
 		d.Observer = fmt.Sprint("observer-", i)
 		d.Error = d.Observer
-		if err := stores[i%len(stores)].InsertDelivery(t.Context(), d); err != nil {
+		stored, err := stores[i%len(stores)].InsertDeliveries(t.Context(), d)
+		if err != nil {
 			t.Errorf("insert: %v", err)
 		}
+		won.Add(int64(stored))
 	})
 	got := get(t, stores[0], dead(1).Key)
 	wantDiff(t, "one row, of one insert", got.Observer, got.Error)
-	wantDiff(t, "dead", 1, stats(t, stores[0]).Dead)
+	wantDiff(t, "dead", 1, stats(t, stores[0]).States[observer.Dead])
+	wantDiff(t, "inserts that stored it", int64(1), won.Load())
 }
 
 func testCapRace(t *testing.T, _ *harness, stores []observer.StateStore) {
 	t.Helper()
 	var accepted tally
 	together(racers, func(i int) {
-		err := stores[i%len(stores)].InsertDelivery(t.Context(), dead(i))
+		err := insertError(t, stores[i%len(stores)], dead(i))
 		if err == nil {
 			accepted.add(dead(i).Key)
 		} else if !errors.Is(err, observer.ErrFull) {
@@ -190,7 +195,9 @@ func testCapRace(t *testing.T, _ *harness, stores []observer.StateStore) {
 		}
 	})
 	wantDiff(t, "accepted", raceCap, len(accepted.keys))
-	wantDiff(t, "stored", accepted.sorted(), list(t, stores[0], observer.DeliveryFilter{State: observer.Dead}))
+	stored := list(t, stores[0], observer.DeliveryFilter{State: observer.Dead})
+	slices.Sort(stored)
+	wantDiff(t, "stored", accepted.sorted(), stored)
 }
 
 func testCheckpointRace(t *testing.T, _ *harness, stores []observer.StateStore) {

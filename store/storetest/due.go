@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -20,9 +19,14 @@ func dueTests() map[string]func(*testing.T, *harness) {
 	}
 }
 
-func claimDue(t *testing.T, s observer.StateStore, owner string, limit int) []*observer.Delivery {
+func claimDue(t tester, s observer.StateStore, owner string, limit int) []*observer.Delivery {
 	t.Helper()
-	ds, err := s.ClaimDue(t.Context(), owner, lease, limit)
+	return claimRoom(t, s, owner, limit, nil)
+}
+
+func claimRoom(t tester, s observer.StateStore, owner string, limit int, room observer.Room) []*observer.Delivery {
+	t.Helper()
+	ds, err := s.ClaimDue(t.Context(), observer.Claim{Owner: owner, Lease: lease, Limit: limit, Room: room})
 	if err != nil {
 		t.Fatalf("claim due: %v", err)
 	}
@@ -59,7 +63,9 @@ func testDueOnly(t *testing.T, h *harness) {
 	claim(t, s, delivery(3).Key, "b")
 	got := claimDue(t, s, "a", 100)
 	wantDiff(t, "due", keysOf(delivery(1)), keys(got))
-	if diff := diffDeliveries(scheduled(1, now), got[0]); diff != "" {
+	want := scheduled(1, now)
+	want.State = observer.Running
+	if diff := diffDeliveries(want, got[0]); diff != "" {
 		t.Errorf("claimed (-want +got):\n%s", diff)
 	}
 	h.clock.advance(time.Microsecond)
@@ -75,9 +81,10 @@ func testDueAgain(t *testing.T, h *harness) {
 	h.clock.advance(time.Microsecond)
 	got := claimDue(t, s, "b", 1)
 	wantDiff(t, "after the lease", keysOf(delivery(1)), keys(got))
-	wantError(t, "complete by the old owner", s.CompleteDelivery(t.Context(), delivery(1).Key, "a"), observer.ErrBusy)
-	if err := s.CompleteDelivery(t.Context(), delivery(1).Key, "b"); err != nil {
-		t.Errorf("complete by the new owner: %v", err)
+	got[0].Succeed()
+	wantError(t, "update by the old owner", s.UpdateDelivery(t.Context(), got[0], "a"), observer.ErrBusy)
+	if err := s.UpdateDelivery(t.Context(), got[0], "b"); err != nil {
+		t.Errorf("update by the new owner: %v", err)
 	}
 }
 
@@ -91,9 +98,14 @@ func testDueWithoutTime(t *testing.T, h *harness) {
 	wantDiff(t, "due", keysOf(delivery(1)), keys(claimDue(t, s, "a", 1)))
 }
 
-func nextDue(t *testing.T, s observer.StateStore) time.Time {
+func nextDue(t tester, s observer.StateStore) time.Time {
 	t.Helper()
-	at, err := s.NextDue(t.Context())
+	return nextDueRoom(t, s, nil)
+}
+
+func nextDueRoom(t tester, s observer.StateStore, room observer.Room) time.Time {
+	t.Helper()
+	at, err := s.NextDue(t.Context(), room)
 	if err != nil {
 		t.Fatalf("next due: %v", err)
 	}
@@ -128,46 +140,13 @@ func testNextDueLease(t *testing.T, h *harness) {
 	h.clock.advance(lease / 2)
 	claim(t, s, delivery(2).Key, "a")
 	wantDiff(t, "the end of the first lease", start.Add(lease), nextDue(t, s))
-	if err := s.CompleteDelivery(t.Context(), delivery(1).Key, "a"); err != nil {
-		t.Fatal(err)
-	}
+	d := get(t, s, delivery(1).Key)
+	d.Succeed()
+	update(t, s, d, "a")
 	wantDiff(t, "the end of the other", start.Add(lease*3/2), nextDue(t, s))
 	h.clock.advance(lease)
 	wantDiff(t, "the lease is over", start, nextDue(t, s))
 	insert(t, s, scheduled(4, start.Add(2*lease)))
 	claim(t, s, delivery(2).Key, "b")
 	wantDiff(t, "a due time before the end of a lease", start.Add(2*lease), nextDue(t, s))
-}
-
-// testContextEnded is about every method: an ended context is an error, and
-// nothing changes.
-func testContextEnded(t *testing.T, h *harness) {
-	s := h.store(t, Options{})
-	insert(t, s, dead(1), scheduled(2, h.clock.Now()))
-	held := claim(t, s, dead(1).Key, "a")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	for name, call := range map[string]func() error{
-		"load":     func() error { _, err := s.LoadCheckpoint(ctx, "shop"); return err },
-		"save":     func() error { return s.SaveCheckpoint(ctx, "shop", observer.Checkpoint{}) },
-		"insert":   func() error { return s.InsertDelivery(ctx, dead(3)) },
-		"read":     func() error { _, err := s.Delivery(ctx, held.Key); return err },
-		"list":     func() error { _, err := s.Deliveries(ctx, observer.DeliveryFilter{}); return err },
-		"keys":     func() error { return s.DeliveryKeys(ctx, func(string) {}) },
-		"stats":    func() error { _, err := s.DeliveryStats(ctx); return err },
-		"claim":    func() error { _, err := s.ClaimDelivery(ctx, delivery(2).Key, "a", lease); return err },
-		"due":      func() error { _, err := s.ClaimDue(ctx, "a", lease, 1); return err },
-		"next due": func() error { _, err := s.NextDue(ctx); return err },
-		"extend":   func() error { return s.ExtendLease(ctx, held.Key, "a", 2*lease) },
-		"update":   func() error { return s.UpdateDelivery(ctx, held, "a") },
-		"complete": func() error { return s.CompleteDelivery(ctx, held.Key, "a") },
-		"remove":   func() error { return s.RemoveDelivery(ctx, delivery(2).Key) },
-	} {
-		wantError(t, name, call(), context.Canceled)
-	}
-	wantDiff(t, "stored", keysOf(dead(1), dead(2)), list(t, s, observer.DeliveryFilter{}))
-	wantDiff(t, "held until", held.LeaseUntil, get(t, s, held.Key).LeaseUntil)
-	wantDiff(t, "not claimed", "", get(t, s, delivery(2).Key).LeaseOwner)
-	_, err := s.LoadCheckpoint(t.Context(), "shop")
-	wantError(t, "checkpoint", err, observer.ErrNotFound)
 }

@@ -65,12 +65,12 @@ func testReopenFull(t *testing.T, h *harness) {
 		t.Fatalf("close: %v", err)
 	}
 	s = h.store(t, opts)
-	wantError(t, "insert at the cap", s.InsertDelivery(t.Context(), dead(3)), observer.ErrFull)
+	wantError(t, "insert at the cap", insertError(t, s, dead(3)), observer.ErrFull)
 	// A larger cap is a larger cap, a smaller one loses nothing.
 	larger := h.store(t, Options{Dir: opts.Dir, MaxDead: 3})
 	insert(t, larger, dead(3))
 	smaller := h.store(t, Options{Dir: opts.Dir, MaxDead: 1})
-	wantError(t, "insert far above the cap", smaller.InsertDelivery(t.Context(), dead(4)), observer.ErrFull)
+	wantError(t, "insert far above the cap", insertError(t, smaller, dead(4)), observer.ErrFull)
 	wantDiff(t, "stored", keysOf(dead(1), dead(2), dead(3)), list(t, smaller, observer.DeliveryFilter{}))
 }
 
@@ -86,9 +86,11 @@ func testSeenAtOnce(t *testing.T, h *harness) {
 		claim(t, b, delivery(n).Key, "b")
 		_, err := a.ClaimDelivery(t.Context(), delivery(n).Key, "a", lease)
 		wantError(t, "claim what the other runs", err, observer.ErrBusy)
-		if err := b.CompleteDelivery(t.Context(), delivery(n).Key, "b"); err != nil {
-			t.Fatal(err)
-		}
+		d := get(t, a, delivery(n).Key)
+		d.Succeed()
+		update(t, b, d, "b")
+		wantDiff(t, "state", observer.Done, get(t, a, d.Key).State)
+		remove(t, a, d.Key)
 		h.clock.advance(time.Millisecond)
 	}
 	wantDiff(t, "left", keysOf(), list(t, a, observer.DeliveryFilter{}))

@@ -1,12 +1,13 @@
 package storetest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,6 +18,20 @@ import (
 
 // lease is the lease the tests claim with.
 const lease = time.Minute
+
+// tester is a *testing.T or a *rapid.T.
+type tester interface {
+	Helper()
+	Context() context.Context
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func queued(n int, runAt time.Time) *observer.Delivery {
+	d := delivery(n)
+	d.Enqueue(runAt)
+	return d
+}
 
 func scheduled(n int, runAt time.Time) *observer.Delivery {
 	d := delivery(n)
@@ -78,11 +93,16 @@ func everyField() *observer.Delivery {
 	})
 	d.Action, d.ActionType = 2, "email"
 	d.Request = json.RawMessage(`{"to": ["a@example.com"], "body":"<b>"}`)
+	d.Prints = []string{"a1", "", "c3"}
 	d.Attempts = []observer.Attempt{
 		{Number: 1, At: at, Duration: 1234567, Status: 503, Detail: "busy", Error: "status 503"},
-		{Number: 2, At: at.Add(time.Second), Duration: time.Second, Error: "dial: no route"},
+		{Number: 2, At: at.Add(time.Second), Duration: time.Second, Error: "panic: nil map", Stack: "goroutine 7 [running]:\n\tmain.go:1"},
+		{Number: 3, At: at.Add(time.Minute), Error: "dial: no route", Unknown: true},
 	}
+	d.Queue, d.Endpoint, d.Priority = "reports", "https://example.com/hook", observer.LastPriority
+	d.Order, d.BlockWhenDead = observer.OrderStrict, true
 	d.Reason, d.Error, d.RunAt = observer.ReasonExhausted, "dial: no route", at.Add(time.Hour)
+	d.Redrives, d.EditedAt = 3, at.Add(2*time.Hour)
 	return d
 }
 
@@ -101,22 +121,39 @@ func withEvent(e *observer.Event) *observer.Delivery {
 }
 
 // diffDeliveries compares what callers gave and got back. The times and the
-// lease that the store sets are compared where a test is about them.
+// claim that the store sets are compared where a test is about them.
 func diffDeliveries(want, got *observer.Delivery) string {
 	return cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(observer.Event{}),
-		cmpopts.IgnoreFields(observer.Delivery{}, "CreatedAt", "UpdatedAt", "LeaseOwner", "LeaseUntil"))
+		cmpopts.IgnoreFields(observer.Delivery{}, "CreatedAt", "UpdatedAt",
+			"LeaseOwner", "LeaseUntil", "ClaimedFrom", "ClaimedAt", "Lost", "LostAt"))
 }
 
-func insert(t *testing.T, s observer.StateStore, ds ...*observer.Delivery) {
+func insert(t tester, s observer.StateStore, ds ...*observer.Delivery) (stored int) {
 	t.Helper()
-	for _, d := range ds {
-		if err := s.InsertDelivery(t.Context(), d); err != nil {
-			t.Fatalf("insert %q: %v", d.Key, err)
-		}
+	stored, err := s.InsertDeliveries(t.Context(), ds...)
+	if err != nil {
+		t.Fatalf("insert %q: %v", keys(ds), err)
 	}
+	return stored
 }
 
-func get(t *testing.T, s observer.StateStore, key string) *observer.Delivery {
+// insertError is the error of storing d alone.
+func insertError(t tester, s observer.StateStore, d *observer.Delivery) error {
+	t.Helper()
+	_, err := s.InsertDeliveries(t.Context(), d)
+	return err
+}
+
+func begin(t tester, s observer.StateStore, d *observer.Delivery, owner string) (begun bool) {
+	t.Helper()
+	begun, err := s.BeginDelivery(t.Context(), d, owner, lease)
+	if err != nil {
+		t.Fatalf("begin %q for %s: %v", d.Key, owner, err)
+	}
+	return begun
+}
+
+func get(t tester, s observer.StateStore, key string) *observer.Delivery {
 	t.Helper()
 	d, err := s.Delivery(t.Context(), key)
 	if err != nil {
@@ -125,7 +162,7 @@ func get(t *testing.T, s observer.StateStore, key string) *observer.Delivery {
 	return d
 }
 
-func claim(t *testing.T, s observer.StateStore, key, owner string) *observer.Delivery {
+func claim(t tester, s observer.StateStore, key, owner string) *observer.Delivery {
 	t.Helper()
 	d, err := s.ClaimDelivery(t.Context(), key, owner, lease)
 	if err != nil {
@@ -134,7 +171,46 @@ func claim(t *testing.T, s observer.StateStore, key, owner string) *observer.Del
 	return d
 }
 
-func list(t *testing.T, s observer.StateStore, f observer.DeliveryFilter) []string {
+// claimOf is like claim, and gives the delivery as it was before.
+func claimOf(t tester, s observer.StateStore, key, owner string) *observer.Delivery {
+	t.Helper()
+	d := claim(t, s, key, owner)
+	d.State = d.ClaimedFrom
+	return d
+}
+
+func update(t tester, s observer.StateStore, d *observer.Delivery, owner string) {
+	t.Helper()
+	if err := s.UpdateDelivery(t.Context(), d, owner); err != nil {
+		t.Fatalf("update %q to %s by %s: %v", d.Key, d.State, owner, err)
+	}
+}
+
+// finish claims a delivery and stores that it is done.
+func finish(t tester, s observer.StateStore, key string) {
+	t.Helper()
+	d := claim(t, s, key, "finisher")
+	d.Succeed()
+	update(t, s, d, "finisher")
+}
+
+func remove(t tester, s observer.StateStore, key string) {
+	t.Helper()
+	if err := s.RemoveDelivery(t.Context(), key); err != nil {
+		t.Fatalf("remove %q: %v", key, err)
+	}
+}
+
+func requeue(t tester, s observer.StateStore, key string, at time.Time) observer.State {
+	t.Helper()
+	state, err := s.RequeueDelivery(t.Context(), key, at)
+	if err != nil {
+		t.Fatalf("requeue %q: %v", key, err)
+	}
+	return state
+}
+
+func list(t tester, s observer.StateStore, f observer.DeliveryFilter) []string {
 	t.Helper()
 	ds, err := s.Deliveries(t.Context(), f)
 	if err != nil {
@@ -153,16 +229,91 @@ func keys(ds []*observer.Delivery) []string {
 
 func keysOf(ds ...*observer.Delivery) []string { return keys(ds) }
 
-func wantError(t *testing.T, what string, got, want error) {
+func wantError(t tester, what string, got, want error) {
 	t.Helper()
 	if !errors.Is(got, want) {
 		t.Errorf("%s: got error %v, want %v", what, got, want)
 	}
 }
 
-func wantDiff(t *testing.T, what string, want, got any) {
+// wantStates compares the states of all stored deliveries, by key.
+func wantStates(t tester, what string, s observer.StateStore, want map[string]observer.State) {
 	t.Helper()
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+	ds, err := s.Deliveries(t.Context(), observer.DeliveryFilter{})
+	if err != nil {
+		t.Fatalf("list: %v", err)
+	}
+	got := map[string]observer.State{}
+	for _, d := range ds {
+		got[d.Key] = d.State
+	}
+	wantDiff(t, what, want, got)
+}
+
+func wantDiff(t tester, what string, want, got any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(observer.Event{})); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
+}
+
+// strict is a delivery that is queued, without a time, in the strict order of an
+// entity.
+func strict(n int, entity string) *observer.Delivery {
+	d := queued(n, time.Time{})
+	d.Event.EntityID, d.Order = entity, observer.OrderStrict
+	return d
+}
+
+// inEntityOrder is like strict, in the order of first attempts.
+func inEntityOrder(n int, entity string) *observer.Delivery {
+	d := strict(n, entity)
+	d.Order = observer.OrderEntity
+	return d
+}
+
+// action makes d the delivery for another action.
+func action(d *observer.Delivery, index int) *observer.Delivery {
+	d.Action, d.Key = index, observer.DeliveryKey(d.Event.ID, d.Observer, index)
+	return d
+}
+
+// wantStored stores d and compares the state it is in then.
+func wantStored(t tester, s observer.StateStore, d *observer.Delivery, want observer.State) {
+	t.Helper()
+	wantDiff(t, "stored of "+d.Key, 1, insert(t, s, d))
+	wantDiff(t, "state of "+d.Key, want, d.State)
+	wantDiff(t, "stored state of "+d.Key, want, get(t, s, d.Key).State)
+}
+
+func wantState(t tester, what string, s observer.StateStore, d *observer.Delivery, want observer.State) {
+	t.Helper()
+	wantDiff(t, what+": state of "+d.Key, want, get(t, s, d.Key).State)
+}
+
+// finishHeld stores that what owner runs is done.
+func finishHeld(t tester, s observer.StateStore, key, owner string) {
+	t.Helper()
+	d := get(t, s, key)
+	d.Succeed()
+	update(t, s, d, owner)
+}
+
+// fail claims a delivery and stores that an attempt failed: it is then in state,
+// and when that is not finished, due after an hour.
+func fail(t tester, s observer.StateStore, key string, state observer.State) {
+	t.Helper()
+	d := claim(t, s, key, "failer")
+	d.Attempts = append(d.Attempts, observer.Attempt{Number: len(d.Attempts) + 1, At: d.ClaimedAt, Error: "status 503"})
+	d.State, d.RunAt = state, time.Time{}
+	if !state.Finished() {
+		d.RunAt = d.ClaimedAt.Add(time.Hour)
+	}
+	update(t, s, d, "failer")
+}
+
+func sortedKeys(ds []*observer.Delivery) []string {
+	ks := keys(ds)
+	slices.Sort(ks)
+	return ks
 }

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"testing"
+	"time"
 
 	observer "github.com/fraiseql/observer"
 )
@@ -10,7 +11,7 @@ func capTests() map[string]func(*testing.T, *harness) {
 	return map[string]func(*testing.T, *harness){
 		"full/refuses and stores nothing":       testFull,
 		"full/not for a key that is there":      testFullKnownKey,
-		"full/not for scheduled deliveries":     testFullScheduled,
+		"full/not for unfinished deliveries":    testFullScheduled,
 		"full/not for an update":                testFullUpdate,
 		"full/counts the items there are now":   testFullMakesRoom,
 		"full/holds the default without option": testFullDefault,
@@ -27,7 +28,7 @@ func filled(t *testing.T, h *harness) observer.StateStore {
 
 func testFull(t *testing.T, h *harness) {
 	s := filled(t, h)
-	wantError(t, "insert", s.InsertDelivery(t.Context(), dead(4)), observer.ErrFull)
+	wantError(t, "insert", insertError(t, s, dead(4)), observer.ErrFull)
 	_, err := s.Delivery(t.Context(), dead(4).Key)
 	wantError(t, "read", err, observer.ErrNotFound)
 }
@@ -40,8 +41,10 @@ func testFullKnownKey(t *testing.T, h *harness) {
 
 func testFullScheduled(t *testing.T, h *harness) {
 	s := filled(t, h)
-	insert(t, s, scheduled(4, h.clock.Now()), scheduled(5, h.clock.Now()))
-	wantDiff(t, "stored", keysOf(dead(4), dead(5)), list(t, s, observer.DeliveryFilter{State: observer.Scheduled}))
+	insert(t, s, scheduled(4, h.clock.Now()), queued(5, h.clock.Now()))
+	begin(t, s, delivery(6), "a")
+	wantDiff(t, "stored", keysOf(dead(4)), list(t, s, observer.DeliveryFilter{State: observer.Scheduled}))
+	wantDiff(t, "stored", keysOf(dead(5)), list(t, s, observer.DeliveryFilter{State: observer.Queued}))
 }
 
 func testFullUpdate(t *testing.T, h *harness) {
@@ -49,48 +52,39 @@ func testFullUpdate(t *testing.T, h *harness) {
 	insert(t, s, scheduled(4, h.clock.Now()))
 	d := claim(t, s, delivery(4).Key, "a")
 	d.State, d.Reason = observer.Dead, observer.ReasonExhausted
-	if err := s.UpdateDelivery(t.Context(), d, "a"); err != nil {
-		t.Fatalf("bury at the cap: %v", err)
-	}
+	update(t, s, d, "a")
 	wantDiff(t, "dead", keysOf(dead(1), dead(2), dead(3), dead(4)), list(t, s, observer.DeliveryFilter{State: observer.Dead}))
 	remove(t, s, dead(1).Key)
-	wantError(t, "insert at the cap again", s.InsertDelivery(t.Context(), dead(5)), observer.ErrFull)
-}
-
-func remove(t *testing.T, s observer.StateStore, key string) {
-	t.Helper()
-	if err := s.RemoveDelivery(t.Context(), key); err != nil {
-		t.Fatalf("remove %q: %v", key, err)
-	}
+	wantError(t, "insert at the cap again", insertError(t, s, dead(5)), observer.ErrFull)
 }
 
 func testFullMakesRoom(t *testing.T, h *harness) {
 	for name, makeRoom := range map[string]func(*testing.T, observer.StateStore, string){
-		"remove": remove,
-		"complete": func(t *testing.T, s observer.StateStore, key string) {
+		"remove": func(t *testing.T, s observer.StateStore, key string) {
 			t.Helper()
-			claim(t, s, key, "a")
-			if err := s.CompleteDelivery(t.Context(), key, "a"); err != nil {
-				t.Fatal(err)
-			}
+			remove(t, s, key)
+		},
+		"finish": func(t *testing.T, s observer.StateStore, key string) {
+			t.Helper()
+			finish(t, s, key)
 		},
 		"redrive": func(t *testing.T, s observer.StateStore, key string) {
 			t.Helper()
-			d := claim(t, s, key, "a")
-			d.State, d.RunAt = observer.Scheduled, h.clock.Now()
-			if err := s.UpdateDelivery(t.Context(), d, "a"); err != nil {
-				t.Fatal(err)
-			}
+			requeue(t, s, key, h.clock.Now())
+		},
+		"prune": func(t *testing.T, s observer.StateStore, _ string) {
+			t.Helper()
+			wantDiff(t, "pruned", 1, prune(t, s, observer.Retention{DeadBefore: h.clock.Now().Add(time.Second)}, 1))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := filled(t, h)
 			claim(t, s, dead(1).Key, "a") // being redriven, but still dead
-			wantError(t, "insert at the cap", s.InsertDelivery(t.Context(), dead(4)), observer.ErrFull)
+			wantError(t, "insert at the cap", insertError(t, s, dead(4)), observer.ErrFull)
 			makeRoom(t, s, dead(2).Key)
 			insert(t, s, dead(4))
-			wantError(t, "insert at the cap again", s.InsertDelivery(t.Context(), dead(5)), observer.ErrFull)
+			wantError(t, "insert at the cap again", insertError(t, s, dead(5)), observer.ErrFull)
 		})
 	}
 }

@@ -14,7 +14,7 @@ func insertTests() map[string]func(*testing.T, *harness) {
 		"insert/the first row wins":              testInsertTwice,
 		"insert/also when the states differ":     testInsertTwiceOtherState,
 		"insert/times and lease are the store's": testInsertOwnFields,
-		"insert/only scheduled or dead":          testInsertState,
+		"insert/only in some states":             testInsertState,
 		"insert/the argument is left alone":      testInsertArgument,
 		"insert/what is read is a copy":          testReadIsCopy,
 		"read/unknown key":                       testReadUnknown,
@@ -24,10 +24,11 @@ func insertTests() map[string]func(*testing.T, *harness) {
 func testInsertRoundTrip(t *testing.T, h *harness) {
 	s := h.store(t, Options{})
 	for name, d := range shapes() {
-		for _, state := range []observer.State{observer.Scheduled, observer.Dead} {
+		for _, state := range []observer.State{observer.Queued, observer.Scheduled, observer.Unknown, observer.Dead} {
 			c := *d
 			c.State, c.Key = state, d.Key+string(state)
-			insert(t, s, &c)
+			wantDiff(t, "stored", 1, insert(t, s, &c))
+			wantDiff(t, "state", state, c.State)
 			if diff := diffDeliveries(&c, get(t, s, c.Key)); diff != "" {
 				t.Errorf("%s, %s (-want +got):\n%s", name, state, diff)
 			}
@@ -67,7 +68,7 @@ func testInsertTwice(t *testing.T, h *harness) {
 	h.clock.advance(time.Hour)
 	second := *first
 	second.Request, second.Error, second.Attempts = nil, "other", nil
-	insert(t, s, &second)
+	wantDiff(t, "stored the second time", 0, insert(t, s, &second))
 	if diff := diffDeliveries(stored, get(t, s, first.Key)); diff != "" {
 		t.Errorf("the second insert changed the row (-want +got):\n%s", diff)
 	}
@@ -91,21 +92,25 @@ func testInsertOwnFields(t *testing.T, h *harness) {
 	d := dead(1)
 	d.CreatedAt, d.UpdatedAt = time.Unix(1, 0), time.Unix(2, 0)
 	d.LeaseOwner, d.LeaseUntil = "a", h.clock.Now().Add(time.Hour)
+	d.ClaimedFrom, d.ClaimedAt, d.Lost, d.LostAt = observer.Queued, time.Unix(3, 0), 7, time.Unix(4, 0)
 	insert(t, s, d)
 	got := get(t, s, d.Key)
 	wantDiff(t, "created at", h.clock.Now(), got.CreatedAt)
 	wantDiff(t, "updated at", h.clock.Now(), got.UpdatedAt)
 	wantDiff(t, "lease", "", got.LeaseOwner)
-	claim(t, s, d.Key, "b")
+	got = claim(t, s, d.Key, "b")
+	wantDiff(t, "claimed from", observer.Dead, got.ClaimedFrom)
+	wantDiff(t, "lost", 0, got.Lost)
 }
 
 func testInsertState(t *testing.T, h *harness) {
 	s := h.store(t, Options{})
-	for _, state := range []observer.State{"", "done"} {
+	for _, state := range []observer.State{"", observer.Parked, observer.Running, observer.Done, observer.Dropped, "bogus"} {
 		d := delivery(1)
 		d.State = state
-		if err := s.InsertDelivery(t.Context(), d); err == nil {
-			t.Errorf("insert with state %q: got no error", state)
+		stored, err := s.InsertDeliveries(t.Context(), queued(2, h.clock.Now()), d)
+		if err == nil || stored != 0 {
+			t.Errorf("insert with state %q: stored %d and got no error", state, stored)
 		}
 	}
 	wantDiff(t, "stored", keysOf(), list(t, s, observer.DeliveryFilter{}))
@@ -118,7 +123,7 @@ func testInsertArgument(t *testing.T, h *harness) {
 	if diff := diffDeliveries(everyField(), d); diff != "" || !d.CreatedAt.IsZero() {
 		t.Errorf("insert changed its argument:\n%s", diff)
 	}
-	d.Attempts[0].Error, d.Request[0], d.Observer = "changed", '!', "changed"
+	scribble(d)
 	if diff := diffDeliveries(everyField(), get(t, s, d.Key)); diff != "" {
 		t.Errorf("the store kept the argument (-want +got):\n%s", diff)
 	}
@@ -129,13 +134,7 @@ func testReadIsCopy(t *testing.T, h *harness) {
 	for _, want := range []*observer.Delivery{everyField(), malformed()} {
 		insert(t, s, want)
 		got := get(t, s, want.Key)
-		got.Observer, got.State = "changed", "changed"
-		if len(got.Attempts) > 0 {
-			got.Attempts[0].Error, got.Request[0] = "changed", '!'
-		}
-		if got.Malformed != nil {
-			got.Malformed.Reason, got.Malformed.Raw[0] = "changed", '!'
-		}
+		scribble(got)
 		if diff := diffDeliveries(want, get(t, s, want.Key)); diff != "" {
 			t.Errorf("changing what was read changed the store (-want +got):\n%s", diff)
 		}
@@ -146,4 +145,15 @@ func testReadUnknown(t *testing.T, h *harness) {
 	s := h.store(t, Options{})
 	_, err := s.Delivery(t.Context(), "nothing")
 	wantError(t, "read", err, observer.ErrNotFound)
+}
+
+// scribble changes everything in d that could be shared with a store.
+func scribble(d *observer.Delivery) {
+	d.Observer, d.State, d.Error = "changed", "changed", "changed"
+	if len(d.Attempts) > 0 {
+		d.Attempts[0].Error, d.Request[0], d.Prints[0] = "changed", '!', "changed"
+	}
+	if d.Malformed != nil {
+		d.Malformed.Reason, d.Malformed.Raw[0] = "changed", '!'
+	}
 }

@@ -24,9 +24,6 @@ func uses(s observer.StateStore) map[string]func(ctx context.Context, d *observe
 		"extend": func(ctx context.Context, d *observer.Delivery, owner string) error {
 			return s.ExtendLease(ctx, d.Key, owner, lease)
 		},
-		"complete": func(ctx context.Context, d *observer.Delivery, owner string) error {
-			return s.CompleteDelivery(ctx, d.Key, owner)
-		},
 	}
 }
 
@@ -48,9 +45,7 @@ func testLeaseHolder(t *testing.T, h *harness) {
 			claim(t, s, key, "b")
 		},
 		"given back": func(key string) {
-			if err := s.UpdateDelivery(t.Context(), claim(t, s, key, "a"), "a"); err != nil {
-				t.Fatal(err)
-			}
+			update(t, s, claimOf(t, s, key, "a"), "a")
 		},
 	} {
 		for name, use := range uses(s) {
@@ -103,7 +98,7 @@ func testExtendOther(t *testing.T, h *harness) {
 func testLeaseDead(t *testing.T, h *harness) {
 	s := h.store(t, Options{})
 	insert(t, s, dead(1))
-	d := claim(t, s, dead(1).Key, "a")
+	d := claimOf(t, s, dead(1).Key, "a")
 	d.Error = "failed again"
 	if err := s.UpdateDelivery(t.Context(), d, "a"); err != nil {
 		t.Fatal(err)

@@ -32,8 +32,9 @@ type Open func(t *testing.T, opts Options) observer.StateStore
 func Run(t *testing.T, open Open) {
 	t.Helper()
 	for _, group := range []map[string]func(*testing.T, *harness){
-		checkpointTests(), insertTests(), capTests(), listTests(), claimTests(),
-		leaseTests(), dueTests(), concurrencyTests(), durabilityTests(),
+		checkpointTests(), insertTests(), batchTests(), beginTests(), capTests(), listTests(), statsTests(), claimTests(), lostTests(),
+		leaseTests(), dueTests(), shareTests(), laneTests(), releaseTests(), requeueTests(), pruneTests(), endpointTests(),
+		concurrencyTests(), parkingTests(), durabilityTests(),
 	} {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
