@@ -461,3 +461,26 @@ func (f *forgetful) Blocked(ctx context.Context, lane, eventID string) (bool, er
 	}
 	return f.Store.Blocked(ctx, lane, eventID)
 }
+
+// With strict order the next of the entity waits for an attempt that left its
+// lane; without, it does not.
+func TestNextAfterAHandedOverAttempt(t *testing.T) {
+	t.Parallel()
+	for order, want := range map[observer.Order]observer.State{observer.OrderStrict: observer.Parked, observer.OrderEntity: ""} {
+		synctest.Test(t, func(t *testing.T) {
+			store := memorystore.New(memorystore.Config{})
+			pass := newPass(t, store)
+			if err := with(pass, &receiver{takes: 10 * time.Second}).handle(t.Context(), ordered("e1", order)); err != nil {
+				t.Fatal(err)
+			}
+			next := ordered("e2", order)
+			if err := with(pass, &receiver{}).handle(t.Context(), next); err != nil || stateOf(t, store, next) != want {
+				t.Errorf("%s: %q, %v; want %q", order, stateOf(t, store, next), err, want)
+			}
+			<-time.After(time.Minute)
+			if want != "" && stateOf(t, store, next) != observer.Queued {
+				t.Errorf("%s: %q after the first has ended", order, stateOf(t, store, next))
+			}
+		})
+	}
+}
