@@ -55,20 +55,16 @@ func (s *Store) Checkpoints(ctx context.Context) (map[string]observer.Checkpoint
 }
 
 func (s *Store) checkpoints(ctx context.Context) (map[string]observer.Checkpoint, error) {
-	rows, err := s.read.QueryContext(ctx, selectCheckpoints)
+	all := map[string]observer.Checkpoint{}
+	err := each(ctx, s.read, func(rows *sql.Rows) error {
+		name, cp, err := scanCheckpoint(rows)
+		all[name] = cp
+		return err
+	}, selectCheckpoints)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // Err below reports what matters
-	all := map[string]observer.Checkpoint{}
-	for rows.Next() {
-		name, cp, err := scanCheckpoint(rows)
-		if err != nil {
-			return nil, err
-		}
-		all[name] = cp
-	}
-	return all, rows.Err()
+	return all, nil
 }
 
 func scanCheckpoint(row scanner) (name string, cp observer.Checkpoint, err error) {

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	observer "github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/store/sqlite"
 )
@@ -77,19 +79,21 @@ func childWrite(ctx context.Context, s *sqlite.Store, a *acks) error {
 
 func childStep(ctx context.Context, s *sqlite.Store, a *acks, writer string, n int) error {
 	d := deadLetter(fmt.Sprintf("%s-%d", writer, n))
-	if err := s.InsertDelivery(ctx, d); err != nil {
+	if _, err := s.InsertDeliveries(ctx, d); err != nil {
 		return err
 	}
 	a.print("stored", d.Key)
 	if n%3 == 0 {
-		if _, err := s.ClaimDelivery(ctx, d.Key, writer, time.Hour); err != nil {
+		d, err := s.ClaimDelivery(ctx, d.Key, writer, time.Hour)
+		if err != nil {
 			return err
 		}
-		a.print("completing", d.Key) // from here on it may be gone
-		if err := s.CompleteDelivery(ctx, d.Key, writer); err != nil {
+		a.print("finishing", d.Key) // from here on it may be done
+		d.Succeed()
+		if err := s.UpdateDelivery(ctx, d, writer); err != nil {
 			return err
 		}
-		a.print("completed", d.Key)
+		a.print("finished", d.Key)
 	}
 	cp := observer.Checkpoint{Position: observer.Position(strconv.Itoa(n)), Done: []string{d.Key}}
 	if err := s.SaveCheckpoint(ctx, writer, cp); err != nil {
@@ -108,7 +112,7 @@ const claimable = 150
 
 func childClaim(ctx context.Context, s *sqlite.Store, a *acks) error {
 	for range claimable { // more than there is to claim
-		ds, err := s.ClaimDue(ctx, strconv.Itoa(os.Getpid()), time.Hour, 3)
+		ds, err := s.ClaimDue(ctx, observer.Claim{Owner: strconv.Itoa(os.Getpid()), Lease: time.Hour, Limit: 3})
 		if err != nil || len(ds) == 0 {
 			return err
 		}
@@ -136,8 +140,8 @@ func startChild(t *testing.T, mode, path string) (cmd *exec.Cmd, stdout io.Reade
 
 // oracle is what a process was told before it was killed.
 type oracle struct {
-	stored, completing, completed map[string]bool
-	saved                         map[string]int
+	stored, finishing, finished map[string]bool
+	saved                       map[string]int
 }
 
 func (o *oracle) read(t *testing.T, line string) {
@@ -146,10 +150,10 @@ func (o *oracle) read(t *testing.T, line string) {
 	switch words[0] {
 	case "stored":
 		o.stored[words[1]] = true
-	case "completing":
-		o.completing[words[1]] = true
-	case "completed":
-		o.completed[words[1]] = true
+	case "finishing":
+		o.finishing[words[1]] = true
+	case "finished":
+		o.finished[words[1]] = true
 	case "saved":
 		n, err := strconv.Atoi(words[2])
 		if err != nil {
@@ -166,7 +170,7 @@ func (o *oracle) read(t *testing.T, line string) {
 func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "state.db")
-	o := &oracle{stored: map[string]bool{}, completing: map[string]bool{}, completed: map[string]bool{}, saved: map[string]int{}}
+	o := &oracle{stored: map[string]bool{}, finishing: map[string]bool{}, finished: map[string]bool{}, saved: map[string]int{}}
 	rounds := 12
 	if testing.Short() {
 		rounds = 3
@@ -175,8 +179,8 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 		killChild(t, path, o, rand.IntN(400))
 		o.check(t, path)
 	}
-	if len(o.completed) == 0 || len(o.saved) == 0 {
-		t.Errorf("got %d completed and %d saved: the test tests nothing", len(o.completed), len(o.saved))
+	if len(o.finished) == 0 || len(o.saved) == 0 {
+		t.Errorf("got %d finished and %d saved: the test tests nothing", len(o.finished), len(o.saved))
 	}
 	wantSound(t, path)
 }
@@ -211,32 +215,41 @@ func (o *oracle) check(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	there := map[string]bool{}
+	states := map[string]observer.State{}
 	for _, d := range ds {
-		there[d.Key] = true
-		if len(d.Attempts) != 1 || d.Event == nil || d.Error != "status 400" {
+		states[d.Key] = d.State
+		if len(d.Attempts) != 1 || d.Event == nil || d.State == observer.Dead && d.Error != "status 400" {
 			t.Errorf("%s is not whole: %+v", d.Key, d)
 		}
 	}
-	o.checkDeliveries(t, there)
+	o.checkDeliveries(t, states)
 	o.checkCheckpoints(t, s)
-	stats, err := s.DeliveryStats(t.Context())
-	if err != nil || stats.Dead != len(ds) {
-		t.Errorf("got a count of %d and error %v, want %d", stats.Dead, err, len(ds))
+	o.checkCounts(t, s, states)
+}
+
+func (o *oracle) checkDeliveries(t *testing.T, states map[string]observer.State) {
+	t.Helper()
+	for key := range o.stored {
+		if state := states[key]; state == "" || state == observer.Done && !o.finishing[key] {
+			t.Errorf("%s was stored and is %q", key, state)
+		}
+	}
+	for key := range o.finished {
+		if states[key] != observer.Done {
+			t.Errorf("%s was finished and is %q", key, states[key])
+		}
 	}
 }
 
-func (o *oracle) checkDeliveries(t *testing.T, there map[string]bool) {
+func (o *oracle) checkCounts(t *testing.T, s *sqlite.Store, states map[string]observer.State) {
 	t.Helper()
-	for key := range o.stored {
-		if !there[key] && !o.completing[key] {
-			t.Errorf("%s was stored and is lost", key)
-		}
+	want := map[observer.State]int{}
+	for _, state := range states {
+		want[state]++
 	}
-	for key := range o.completed {
-		if there[key] {
-			t.Errorf("%s was completed and is there again", key)
-		}
+	stats, err := s.DeliveryStats(t.Context())
+	if diff := cmp.Diff(want, stats.States); err != nil || diff != "" {
+		t.Errorf("counts: error %v (-want +got):\n%s", err, diff)
 	}
 }
 

@@ -10,73 +10,22 @@ import (
 	observer "github.com/fraiseql/observer"
 )
 
-const (
-	// insertDelivery checks the cap and inserts in one statement; no row changes
-	// when the key is there or the cap is reached.
-	insertDelivery = `
-INSERT INTO tb_delivery (key, state, observer, action, action_type, reason, run_at, created_at, updated_at,
-    error, attempts, request, event, malformed, data, before)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
-WHERE ?2 <> 'dead' OR (SELECT n FROM tb_dead_count) < ?16
-ON CONFLICT (key) DO NOTHING`
-
-	removeDelivery = `DELETE FROM tb_delivery WHERE key = ? AND lease_until <= ?`
-
-	existsDelivery = `SELECT count(*) FROM tb_delivery WHERE key = ?`
-)
-
 // writeQueries are the statements that run on the writing connection.
 func writeQueries() []string {
 	return []string{
-		saveCheckpoint, insertDelivery, removeDelivery, existsDelivery,
-		claimDelivery, claimDue, extendLease, updateDelivery, completeDelivery,
+		beginChange, undoChange, endChange,
+		saveCheckpoint, saveEndpoint, removeEndpoint,
+		insertDelivery, existsDelivery, findDelivery, updateDelivery, requeueDelivery, removeDelivery,
+		laneBlocked, placeBlocked, queueDelivery, releaseLane,
+		claimDelivery, claimChosen, extendLease, dueInBand, firstInBand, raiseBand, removeBand,
+		pruneDone, pruneDead,
 	}
-}
-
-// InsertDelivery implements [observer.DeliveryStore]. It reads d before it
-// returns and does not change it.
-func (s *Store) InsertDelivery(ctx context.Context, d *observer.Delivery) error {
-	what := "store delivery " + d.Key
-	r, err := encode(d)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return s.write(ctx, what, func(tx *session) error {
-		n, err := tx.exec(insertDelivery, d.Key, r.state, r.observer, r.action, r.actionType, r.reason, r.runAt,
-			micros(s.now()), r.err, r.attempts, r.request, r.event, r.malformed, r.data, r.before, s.maxDead)
-		if err != nil || n == 1 {
-			return err
-		}
-		there, err := tx.exists(d.Key)
-		if err == nil && !there {
-			err = observer.ErrFull
-		}
-		return err
-	})
-}
-
-func (s *session) exists(key string) (bool, error) {
-	var n int
-	err := s.stmt(existsDelivery).QueryRowContext(s.ctx, key).Scan(&n) //nolint:sqlclosecheck // closed with the transaction
-	return n > 0, err
-}
-
-// missingOrBusy says why a statement about a delivery found no row to change.
-func (s *session) missingOrBusy(key string) error {
-	there, err := s.exists(key)
-	switch {
-	case err != nil:
-		return err
-	case there:
-		return observer.ErrBusy
-	}
-	return observer.ErrNotFound
 }
 
 // Delivery implements [observer.DeliveryStore].
 func (s *Store) Delivery(ctx context.Context, key string) (*observer.Delivery, error) {
-	row := s.read.QueryRowContext(ctx, "SELECT "+columns+" FROM tb_delivery WHERE key = ?", key)
-	d, err := s.scan(row)
+	found := s.read.QueryRowContext(ctx, "SELECT "+columns+" FROM tb_delivery WHERE key = ?", key)
+	d, err := scan(found, s.now())
 	if errors.Is(err, sql.ErrNoRows) {
 		err = observer.ErrNotFound
 	}
@@ -87,51 +36,123 @@ func (s *Store) Delivery(ctx context.Context, key string) (*observer.Delivery, e
 }
 
 // Deliveries implements [observer.DeliveryStore]. Deliveries stored in the same
-// microsecond are ordered by key. A row of which a part cannot be read is
-// listed with what can, and with an Error that says so.
+// microsecond are in the order of their insertion. A row of which a part cannot
+// be read is listed with what can, and with an Error that says so.
 func (s *Store) Deliveries(ctx context.Context, f observer.DeliveryFilter) ([]*observer.Delivery, error) {
-	query, args := listing(f)
+	now := s.now()
+	query, args := listing(&f, micros(now))
 	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", s.explain(err))
 	}
-	list, err := s.scanAll(rows)
+	list, err := scanAll(rows, now)
 	if err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", s.explain(err))
 	}
 	return list, nil
 }
 
-func listing(f observer.DeliveryFilter) (query string, args []any) {
-	where := []string{"true"}
-	switch f.State {
-	case "":
-	case observer.Dead:
-		where = append(where, "state = 'dead'") // literal, for the partial index
-	default:
-		where, args = append(where, "state = ?"), append(args, string(f.State))
+// conditions are joined with AND.
+type conditions struct {
+	where []string
+	args  []any
+}
+
+func (c *conditions) add(condition string, args ...any) {
+	c.where, c.args = append(c.where, condition), append(c.args, args...)
+}
+
+// equal is left out for the zero value, which selects everything.
+func (c *conditions) equal(column, value string) {
+	if value != "" {
+		c.add(column+" = ?", value)
 	}
-	if f.Observer != "" {
-		where, args = append(where, "observer = ?"), append(args, f.Observer)
+}
+
+func listing(f *observer.DeliveryFilter, now int64) (query string, args []any) {
+	c := conditions{where: []string{"true"}}
+	order := "created_at"
+	switch {
+	case f.State == observer.Running:
+		c.add("lease_until > 0 AND lease_until > ?", now)
+	case f.State == observer.Dead:
+		c.add("state = 'dead' AND lease_until <= ?", now) // literal, for the partial index
+	case f.State.Due(), f.State == observer.Parked:
+		// These are few among all: they are found in their own index and sorted.
+		order = "+created_at"
+		c.add("state = '"+string(f.State)+"' AND lease_until <= ?", now)
+		if f.State.Due() {
+			c.add("due_at IS NOT NULL")
+		}
+	case f.State != "":
+		c.add("state = ? AND lease_until <= ?", string(f.State), now)
+	}
+	if f.EventID != "" {
+		// The key begins with the id of the event: see observer.DeliveryKey. "0"
+		// is the byte after "/".
+		c.add("key >= ? AND key < ? AND event_id = ?", f.EventID+"/", f.EventID+"0", f.EventID)
+		order = "+created_at"
+	}
+	c.equal("observer", f.Observer)
+	c.equal("action_type", f.ActionType)
+	c.equal("queue", f.Queue)
+	c.equal("endpoint", f.Endpoint)
+	c.equal("entity_type", f.EntityType)
+	c.equal("entity_id", f.EntityID)
+	c.equal("reason", string(f.Reason))
+	c.equal("error_print", f.Fingerprint)
+	if f.Action != nil {
+		c.add("action = ?", *f.Action)
 	}
 	if !f.Since.IsZero() {
-		where, args = append(where, "created_at >= ?"), append(args, micros(f.Since))
+		c.add("created_at >= ?", micros(f.Since))
+	}
+	if !f.Until.IsZero() {
+		c.add("created_at < ?", micros(f.Until))
 	}
 	limit := f.Limit
 	if limit <= 0 {
 		limit = -1
 	}
-	return "SELECT " + columns + " FROM tb_delivery WHERE " + strings.Join(where, " AND ") +
-		" ORDER BY created_at, key LIMIT ? OFFSET ?", append(args, limit, max(f.Offset, 0))
+	return "SELECT " + columns + " FROM tb_delivery WHERE " + strings.Join(c.where, " AND ") +
+		" ORDER BY " + order + ", pk_delivery LIMIT ? OFFSET ?", append(c.args, limit, max(f.Offset, 0))
 }
 
-// RemoveDelivery implements [observer.DeliveryStore].
-func (s *Store) RemoveDelivery(ctx context.Context, key string) error {
-	return s.write(ctx, "remove delivery "+key, func(tx *session) error {
-		n, err := tx.exec(removeDelivery, key, micros(s.now()))
-		if err != nil || n == 1 {
+const (
+	// selectKeys reads nothing but the index on key: with a retention of days the
+	// rows may be many, and some are large.
+	selectKeys = `SELECT key, '' FROM tb_delivery`
+
+	selectBlocking = `
+SELECT key, lane FROM tb_delivery WHERE blocks = 1 AND state <> 'parked'
+UNION ALL
+SELECT key, lane FROM tb_delivery WHERE state = 'parked' AND blocks = 1`
+)
+
+// DeliveryKeys implements [observer.DeliveryStore]. All keys and lanes are of one
+// moment.
+func (s *Store) DeliveryKeys(ctx context.Context, tell func(key, lane string)) error {
+	err := s.snapshot(ctx, func(conn *sql.Conn) error {
+		lanes := map[string]string{}
+		err := eachPair(ctx, conn, selectBlocking, func(key, lane string) { lanes[key] = lane })
+		if err != nil {
 			return err
 		}
-		return tx.missingOrBusy(key)
+		return eachPair(ctx, conn, selectKeys, func(key, _ string) { tell(key, lanes[key]) })
 	})
+	if err != nil {
+		return fmt.Errorf("read the keys of deliveries: %w", s.explain(err))
+	}
+	return nil
+}
+
+func eachPair(ctx context.Context, q querier, query string, tell func(a, b string)) error {
+	return each(ctx, q, func(rows *sql.Rows) error {
+		var a, b string
+		err := rows.Scan(&a, &b)
+		if err == nil {
+			tell(a, b)
+		}
+		return err
+	}, query)
 }

@@ -24,10 +24,8 @@ func deadLetter(key string) *observer.Delivery {
 
 func insert(t *testing.T, s *sqlite.Store, ds ...*observer.Delivery) {
 	t.Helper()
-	for _, d := range ds {
-		if err := s.InsertDelivery(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := s.InsertDeliveries(t.Context(), ds...); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -38,6 +36,7 @@ func TestDamagedRowsDoNotHideTheOthers(t *testing.T) {
 		want      []string // in Error or the salvaged text
 	}{
 		"attempts":  {`UPDATE tb_delivery SET attempts = '[{"num' WHERE key = ?`, []string{"status 400; the stored attempts are damaged", `[{"num`}},
+		"prints":    {`UPDATE tb_delivery SET prints = '["a' WHERE key = ?`, []string{"fingerprints of its observer are damaged", `["a`}},
 		"request":   {`UPDATE tb_delivery SET request = 'half a reque' WHERE key = ?`, []string{"request is not JSON", "half a reque"}},
 		"event":     {`UPDATE tb_delivery SET event = '{"id":"b' WHERE key = ?`, []string{"event is damaged", `{\"id\":\"b`, `{\"id\":1}`}},
 		"malformed": {`UPDATE tb_delivery SET malformed = 'x', event = NULL WHERE key = ?`, []string{"event is damaged", `"malformed":"x"`, `{\"id\":1}`}},
@@ -56,6 +55,7 @@ func TestDamagedRowsDoNotHideTheOthers(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: claim: %v", name, err)
 		}
+		d.State = observer.Dead
 		if err := s.UpdateDelivery(t.Context(), d, "a"); err != nil {
 			t.Fatalf("%s: update: %v", name, err)
 		}

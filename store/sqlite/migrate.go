@@ -4,11 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 
 	"github.com/pressly/goose/v3"
+
+	observer "github.com/fraiseql/observer"
 )
 
 //go:embed migrations/*.sql
@@ -57,6 +60,39 @@ func up(ctx context.Context, p *goose.Provider, db *sql.DB, path string) error {
 	}
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("migrate the tables: %w", err)
+	}
+	if current > 0 && current < versionPrints {
+		return fillPrints(ctx, db)
+	}
+	return nil
+}
+
+// versionPrints has the column of [observer.Fingerprint], which is not computed
+// in SQL.
+const versionPrints = 2
+
+func fillPrints(ctx context.Context, db *sql.DB) error {
+	byError := map[string][]int64{}
+	err := each(ctx, db, func(rows *sql.Rows) error {
+		var pk int64
+		var text string
+		err := rows.Scan(&pk, &text)
+		byError[text] = append(byError[text], pk)
+		return err
+	}, "SELECT pk_delivery, error FROM tb_delivery WHERE error <> ''")
+	if err != nil {
+		return fmt.Errorf("read the errors of stored deliveries: %w", err)
+	}
+	for text, pks := range byError {
+		list, err := json.Marshal(pks)
+		if err != nil {
+			return err
+		}
+		_, err = db.ExecContext(ctx, "UPDATE tb_delivery SET error_print = ? WHERE pk_delivery IN (SELECT value FROM json_each(?))",
+			observer.Fingerprint(text), string(list))
+		if err != nil {
+			return fmt.Errorf("fingerprint the errors of stored deliveries: %w", err)
+		}
 	}
 	return nil
 }

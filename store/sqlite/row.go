@@ -4,16 +4,15 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"strconv"
-	"strings"
+	"time"
 
 	observer "github.com/fraiseql/observer"
 )
 
 // columns is what scan reads, in its order.
 const columns = `key, state, observer, action, action_type, reason, run_at, created_at, updated_at,
-    lease_owner, lease_until, error, attempts, request, event, malformed, data, before`
+    lease_owner, lease_until, claims, claimed_at, lost_at, queue, endpoint, priority, ordering, block_when_dead,
+    redrives, edited_at, prints, error, attempts, request, event, malformed, data, before`
 
 // row is a delivery as it is stored.
 type row struct {
@@ -21,6 +20,22 @@ type row struct {
 
 	action int
 	runAt  int64
+
+	queue, endpoint, ordering string
+
+	priority, redrives    int
+	editedAt              int64
+	blockWhenDead         bool
+	lane, eventID         string
+	entityType, entityID  string
+	blocks, blocksQueued  bool
+	errorPrint            string
+	leaseOwner            string
+	leaseUntil, claimedAt int64
+	lostAt                int64
+	claims                int
+	// prints is a JSON array, NULL when unknown.
+	prints sql.NullString
 	// request, data and before are kept byte for byte. data is the Data of the
 	// event or the Raw of the malformed entry, before the before-image: the JSON
 	// form of an event carries changes instead, which lose how a number was
@@ -29,29 +44,60 @@ type row struct {
 	request, event, malformed, data, before sql.NullString
 }
 
+// encode is d as a row that nobody has claimed.
 func encode(d *observer.Delivery) (row, error) {
-	if d.State != observer.Scheduled && d.State != observer.Dead {
-		return row{}, fmt.Errorf("the state is %q, want %q or %q", d.State, observer.Scheduled, observer.Dead)
-	}
 	r := row{
 		state: string(d.State), observer: d.Observer, action: d.Action, actionType: d.ActionType,
-		reason: string(d.Reason), err: d.Error, attempts: "[]", runAt: micros(d.RunAt), request: nullable(d.Request),
+		reason: string(d.Reason), err: d.Error, errorPrint: observer.Fingerprint(d.Error), attempts: "[]",
+		runAt: micros(d.RunAt), request: nullable(d.Request), queue: d.Queue, endpoint: d.Endpoint,
+		priority: d.Priority, ordering: string(d.Order), blockWhenDead: d.BlockWhenDead,
+		redrives: d.Redrives, editedAt: micros(d.EditedAt),
 	}
-	var errs [3]error
+	r.encodeLane(d)
+	var errs [4]error
 	if len(d.Attempts) > 0 {
 		var text sql.NullString
 		text, errs[0] = encodeJSON(d.Attempts)
 		r.attempts = text.String
 	}
 	if d.Event != nil {
+		r.eventID, r.entityType, r.entityID = d.Event.ID, d.Event.EntityType, d.Event.EntityID
 		r.event, errs[1] = encodeJSON(newEnvelope(d.Event))
 		r.data, r.before = nullable(d.Event.Data), nullable(d.Event.Before)
+	} else if m := d.Malformed; m != nil {
+		r.eventID, r.entityType, r.entityID = m.ID, m.EntityType, m.EntityID
 	}
 	if m := d.Malformed; m != nil {
 		r.malformed, errs[2] = encodeJSON(newMalformedEnvelope(m))
 		r.data = nullable(m.Raw)
 	}
+	if d.Prints != nil {
+		r.prints, errs[3] = encodeJSON(d.Prints)
+	}
 	return r, errors.Join(errs[:]...)
+}
+
+// encodeLane keeps with the row whether it blocks its lane, now and once it is
+// queued, so that statements need not know the rules.
+func (r *row) encodeLane(d *observer.Delivery) {
+	if r.lane = d.Lane(); r.lane == "" {
+		return
+	}
+	queued := *d
+	queued.State = observer.Queued
+	r.blocks, r.blocksQueued = d.Blocks(), queued.Blocks()
+}
+
+// park has the row wait behind another of its lane.
+func (r *row) park() { r.state, r.blocks = string(observer.Parked), true }
+
+// args are the values of columns that insertDelivery and updateDelivery set.
+func (r *row) args() []any {
+	return []any{
+		r.state, r.observer, r.action, r.actionType, r.reason, r.runAt, r.queue, r.endpoint, r.priority, r.ordering,
+		r.blockWhenDead, r.lane, r.blocks, r.blocksQueued, r.eventID, r.entityType, r.entityID, r.redrives,
+		r.editedAt, r.errorPrint, r.prints, r.err, r.attempts, r.request, r.event, r.malformed, r.data, r.before,
+	}
 }
 
 func nullable(raw json.RawMessage) sql.NullString {
@@ -73,104 +119,46 @@ func encodeJSON(v any) (sql.NullString, error) {
 // scanner is a *sql.Row or *sql.Rows.
 type scanner interface{ Scan(dest ...any) error }
 
-func (s *Store) scan(rows scanner) (*observer.Delivery, error) {
+// scan reads a row as everybody sees it at a time: with a lease that runs it is
+// running, without one all claims since the last outcome are lost.
+func scan(rows scanner, now time.Time) (*observer.Delivery, error) {
 	var r row
 	var d observer.Delivery
-	var created, updated, leaseUntil int64
-	var leaseOwner string
+	var created, updated int64
 	err := rows.Scan(&d.Key, &r.state, &r.observer, &r.action, &r.actionType, &r.reason, &r.runAt, &created, &updated,
-		&leaseOwner, &leaseUntil, &r.err, &r.attempts, &r.request, &r.event, &r.malformed, &r.data, &r.before)
+		&r.leaseOwner, &r.leaseUntil, &r.claims, &r.claimedAt, &r.lostAt, &r.queue, &r.endpoint, &r.priority, &r.ordering,
+		&r.blockWhenDead, &r.redrives, &r.editedAt, &r.prints, &r.err, &r.attempts, &r.request, &r.event, &r.malformed,
+		&r.data, &r.before)
 	if err != nil {
 		return nil, err
 	}
 	d.State, d.Observer, d.Action, d.ActionType = observer.State(r.state), r.observer, r.action, r.actionType
 	d.Reason, d.Error, d.RunAt = observer.Reason(r.reason), r.err, fromMicros(r.runAt)
+	d.Queue, d.Endpoint, d.Priority = r.queue, r.endpoint, r.priority
+	d.Order, d.BlockWhenDead = observer.Order(r.ordering), r.blockWhenDead
+	d.Redrives, d.EditedAt = r.redrives, fromMicros(r.editedAt)
 	d.CreatedAt, d.UpdatedAt = fromMicros(created), fromMicros(updated)
-	if leaseUntil > micros(s.now()) {
-		d.LeaseOwner, d.LeaseUntil = leaseOwner, fromMicros(leaseUntil)
+	if r.leaseUntil > micros(now) {
+		d.ClaimedFrom, d.State, d.ClaimedAt = d.State, observer.Running, fromMicros(r.claimedAt)
+		d.LeaseOwner, d.LeaseUntil = r.leaseOwner, fromMicros(r.leaseUntil)
+		d.Lost, d.LostAt = r.claims-1, fromMicros(r.lostAt)
+	} else {
+		d.Lost, d.LostAt = r.claims, fromMicros(r.claimedAt)
 	}
 	r.decodeInto(&d)
 	return &d, nil
 }
 
 // scanAll reads and closes rows.
-func (s *Store) scanAll(rows *sql.Rows) ([]*observer.Delivery, error) {
-	defer rows.Close() //nolint:errcheck // Err below reports what matters
+func scanAll(rows *sql.Rows, now time.Time) ([]*observer.Delivery, error) {
 	var list []*observer.Delivery
-	for rows.Next() {
-		d, err := s.scan(rows)
-		if err != nil {
-			return nil, err
-		}
+	err := eachRow(rows, func(rows *sql.Rows) error {
+		d, err := scan(rows, now)
 		list = append(list, d)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return list, rows.Err()
-}
-
-// decodeInto decodes the JSON of a row. What cannot be decoded is kept where a
-// person sees it, and Error says so: one damaged row must not hide the others.
-func (r *row) decodeInto(d *observer.Delivery) {
-	if err := json.Unmarshal([]byte(r.attempts), &d.Attempts); err != nil {
-		d.Attempts = nil
-		note(d, "the stored attempts are damaged (%v): %.200s", err, r.attempts)
-	}
-	if len(d.Attempts) == 0 {
-		d.Attempts = nil
-	}
-	d.Request = raw(r.request)
-	if r.request.Valid && !json.Valid(d.Request) {
-		d.Request = quoted(r.request.String)
-		note(d, "the stored request is not JSON")
-	}
-	if err := r.decodeEntry(d); err != nil {
-		d.Event, d.Malformed = nil, r.salvage(d, err)
-		note(d, "the stored event is damaged (%v)", err)
-	}
-}
-
-func (r *row) decodeEntry(d *observer.Delivery) error {
-	if r.malformed.Valid {
-		var m malformedEnvelope
-		if err := json.Unmarshal([]byte(r.malformed.String), &m); err != nil {
-			return err
-		}
-		d.Malformed = m.malformed(raw(r.data))
-	}
-	if r.event.Valid {
-		var e envelope
-		if err := json.Unmarshal([]byte(r.event.String), &e); err != nil {
-			return err
-		}
-		d.Event = e.event(raw(r.data), raw(r.before))
-	}
-	return nil
-}
-
-// salvage presents an event that cannot be decoded as a malformed entry: all of
-// its text survives reading and storing again.
-func (r *row) salvage(d *observer.Delivery, cause error) *observer.Malformed {
-	parts := map[string]string{}
-	for name, text := range map[string]sql.NullString{"event": r.event, "malformed": r.malformed, "data": r.data, "before": r.before} {
-		if text.Valid {
-			parts[name] = text.String
-		}
-	}
-	text, _ := json.Marshal(parts) // strings only: it cannot fail
-	return &observer.Malformed{
-		ID:     strings.TrimSuffix(d.Key, "/"+d.Observer+"/"+strconv.Itoa(d.Action)),
-		Raw:    text,
-		Reason: fmt.Sprintf("its row in the state store is damaged: %v", cause),
-	}
-}
-
-func quoted(text string) json.RawMessage {
-	b, _ := json.Marshal(text) // a string: it cannot fail
-	return b
-}
-
-func note(d *observer.Delivery, format string, args ...any) {
-	if d.Error != "" {
-		d.Error += "; "
-	}
-	d.Error += fmt.Sprintf(format, args...)
+	return list, nil
 }

@@ -1,5 +1,5 @@
-// Package sqlite keeps the state of the daemon, checkpoints and unfinished
-// deliveries, in one SQLite file.
+// Package sqlite keeps the state of the daemon, checkpoints, deliveries and
+// endpoints, in one SQLite file.
 //
 // # Durability
 //
@@ -59,7 +59,7 @@ type Config struct {
 	// Path is the file. It is created, readable by its owner only, when it is
 	// missing; its directory must exist.
 	Path string
-	// MaxDead is how many dead letters the store holds before InsertDelivery
+	// MaxDead is how many dead letters the store holds before InsertDeliveries
 	// gives [observer.ErrFull] for another; 0 is [DefaultMaxDead].
 	MaxDead int
 	// ReadOnly opens an existing store for looking at it. Nothing is created or

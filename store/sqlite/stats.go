@@ -4,115 +4,160 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 
 	observer "github.com/fraiseql/observer"
 )
 
 const (
-	// maxErrorGroups bounds DeadByError: error texts may each be different.
-	maxErrorGroups = 50
-	// otherErrors counts the dead letters of the groups beyond it.
-	otherErrors = "(other errors)"
+	countFinished = `SELECT state, n FROM tb_finished_count`
+
+	// countDue and countParked read an index and no rows.
+	countDue = `
+SELECT state, endpoint, count(*) FROM tb_delivery WHERE due_at IS NOT NULL GROUP BY state, endpoint`
+
+	countParked = `
+SELECT 'parked', endpoint, count(*) FROM tb_delivery WHERE state = 'parked' GROUP BY endpoint`
+
+	// countRunning is what the other counts have under the state that it was
+	// claimed from.
+	countRunning = `
+SELECT state, endpoint, count(*) FROM tb_delivery WHERE lease_until > 0 AND lease_until > ?1 GROUP BY state, endpoint`
+
+	// countDead has the error of the first of each group.
+	countDead = `
+SELECT observer, reason, error_print, count(*), min(created_at), min(pk_delivery), error FROM tb_delivery
+WHERE state = 'dead' AND lease_until <= ?1 GROUP BY observer, reason, error_print`
 )
 
 // DeliveryStats implements [observer.DeliveryStore]. All counts are of one
-// moment. DeadByError has the 50 most frequent texts; the rest is counted under
-// "(other errors)".
+// moment.
 func (s *Store) DeliveryStats(ctx context.Context) (observer.DeliveryStats, error) {
-	stats, err := s.stats(ctx)
+	stats := observer.DeliveryStats{
+		States: map[observer.State]int{}, Waiting: map[string]int{}, DeadByObserver: map[string]int{},
+		DeadByReason: map[observer.Reason]int{}, DeadByError: map[string]observer.ErrorCount{},
+	}
+	err := s.snapshot(ctx, func(conn *sql.Conn) error {
+		c := &count{ctx: ctx, conn: conn, now: micros(s.now()), stats: &stats}
+		return c.all()
+	})
 	if err != nil {
 		return observer.DeliveryStats{}, fmt.Errorf("count deliveries: %w", s.explain(err))
 	}
 	return stats, nil
 }
 
-// DeliveryKeys implements [observer.DeliveryStore].
-func (s *Store) DeliveryKeys(ctx context.Context, each func(key string)) error {
-	if err := s.keys(ctx, each); err != nil {
-		return fmt.Errorf("read the keys of deliveries: %w", s.explain(err))
-	}
-	return nil
+// count fills in stats.
+type count struct {
+	ctx   context.Context //nolint:containedctx // it lives as long as one call
+	conn  *sql.Conn
+	now   int64
+	stats *observer.DeliveryStats
 }
 
-func (s *Store) keys(ctx context.Context, each func(key string)) error {
-	rows, err := s.read.QueryContext(ctx, "SELECT key FROM tb_delivery")
-	if err != nil {
-		return err
-	}
-	defer rows.Close() //nolint:errcheck // Err below reports what matters
-	for rows.Next() {
-		var key string
-		if err := rows.Scan(&key); err != nil {
-			return err
-		}
-		each(key)
-	}
-	return rows.Err()
-}
-
-func (s *Store) stats(ctx context.Context) (observer.DeliveryStats, error) {
-	stats := observer.DeliveryStats{
-		DeadByObserver: map[string]int{}, DeadByReason: map[observer.Reason]int{}, DeadByError: map[string]int{},
-	}
-	// One transaction is one snapshot. Begun by hand as a reader: the pool's
-	// transactions take the lock of a writer.
-	conn, err := s.read.Conn(ctx)
-	if err != nil {
-		return stats, err
-	}
-	defer conn.Close() //nolint:errcheck // it only returns to the pool
-	if _, err := conn.ExecContext(ctx, "BEGIN DEFERRED"); err != nil {
-		return stats, err
-	}
-	defer conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") //nolint:errcheck // nothing was written
-	const totals = `
-SELECT (SELECT count(*) FROM tb_delivery WHERE state = 'scheduled'),
-       (SELECT n FROM tb_dead_count),
-       (SELECT coalesce(min(created_at), 0) FROM tb_delivery WHERE state = 'dead')`
-	var oldest int64
-	if err := conn.QueryRowContext(ctx, totals).Scan(&stats.Scheduled, &stats.Dead, &oldest); err != nil {
-		return stats, err
-	}
-	stats.OldestDead = fromMicros(oldest)
-	err = groups(ctx, conn, &stats)
-	return stats, err
-}
-
-func groups(ctx context.Context, conn *sql.Conn, stats *observer.DeliveryStats) error {
-	counted := 0
-	for _, g := range []struct {
-		column string
-		limit  int
-		add    func(name string, n int)
-	}{
-		{"observer", -1, func(name string, n int) { stats.DeadByObserver[name] = n }},
-		{"reason", -1, func(name string, n int) { stats.DeadByReason[observer.Reason(name)] = n }},
-		{"error", maxErrorGroups, func(name string, n int) { stats.DeadByError[name] = n; counted += n }},
-	} {
-		if err := group(ctx, conn, g.column, g.limit, g.add); err != nil {
+func (c *count) all() error {
+	for _, step := range []func() error{c.finished, c.unfinished, c.running, c.dead, c.oldestDue} {
+		if err := step(); err != nil {
 			return err
 		}
 	}
-	if rest := stats.Dead - counted; rest > 0 {
-		stats.DeadByError[otherErrors] += rest
-	}
+	maps.DeleteFunc(c.stats.States, func(_ observer.State, n int) bool { return n == 0 })
 	return nil
 }
 
-func group(ctx context.Context, conn *sql.Conn, column string, limit int, add func(string, int)) error {
-	query := "SELECT " + column + ", count(*) AS n FROM tb_delivery WHERE state = 'dead' GROUP BY 1 ORDER BY n DESC, 1 LIMIT ?" //nolint:gosec // the columns are named above
-	rows, err := conn.QueryContext(ctx, query, limit)
-	if err != nil {
-		return err
-	}
-	defer rows.Close() //nolint:errcheck // Err below reports what matters
-	for rows.Next() {
-		var name string
+func (c *count) finished() error {
+	return c.each(countFinished, nil, func(rows *sql.Rows) error {
+		var state observer.State
 		var n int
-		if err := rows.Scan(&name, &n); err != nil {
+		err := rows.Scan(&state, &n)
+		c.stats.States[state] += n
+		return err
+	})
+}
+
+func (c *count) unfinished() error {
+	for _, query := range []string{countDue, countParked} {
+		err := c.groups(query, nil, func(state observer.State, endpoint string, n int) {
+			c.stats.States[state] += n
+			c.stats.Waiting[endpoint] += n
+		})
+		if err != nil {
 			return err
 		}
-		add(name, n)
 	}
-	return rows.Err()
+	return nil
+}
+
+// running moves what is leased: a dead letter that is redriven waits again.
+func (c *count) running() error {
+	return c.groups(countRunning, []any{c.now}, func(state observer.State, endpoint string, n int) {
+		c.stats.States[state] -= n
+		c.stats.States[observer.Running] += n
+		if state.Finished() {
+			c.stats.Waiting[endpoint] += n
+		}
+	})
+}
+
+func (c *count) dead() error {
+	return c.each(countDead, []any{c.now}, func(rows *sql.Rows) error {
+		var name, fingerprint, example string
+		var reason observer.Reason
+		var n int
+		var oldest, first int64
+		if err := rows.Scan(&name, &reason, &fingerprint, &n, &oldest, &first, &example); err != nil {
+			return err
+		}
+		c.stats.DeadByObserver[name] += n
+		c.stats.DeadByReason[reason] += n
+		group := c.stats.DeadByError[fingerprint]
+		c.stats.DeadByError[fingerprint] = observer.ErrorCount{Count: group.Count + n, Example: example}
+		if at := fromMicros(oldest); c.stats.OldestDead.IsZero() || at.Before(c.stats.OldestDead) {
+			c.stats.OldestDead = at
+		}
+		return nil
+	})
+}
+
+// oldestDue asks each band that may have something due.
+func (c *count) oldestDue() error {
+	var oldest int64
+	found := false
+	bands, err := readBands(c.ctx, c.conn, selectDueBands, c.now)
+	if err != nil {
+		return err
+	}
+	for _, b := range bands {
+		if found && b.dueAt >= oldest {
+			break
+		}
+		at, free, err := oneTime(c.conn.QueryRowContext(c.ctx, firstFree, b.args(c.now)...))
+		if err != nil {
+			return err
+		}
+		if free && at <= c.now && (!found || at < oldest) {
+			oldest, found = at, true
+		}
+	}
+	if found {
+		c.stats.OldestDue = fromMicros(oldest)
+	}
+	return nil
+}
+
+func (c *count) groups(query string, args []any, add func(state observer.State, endpoint string, n int)) error {
+	return c.each(query, args, func(rows *sql.Rows) error {
+		var state observer.State
+		var endpoint string
+		var n int
+		err := rows.Scan(&state, &endpoint, &n)
+		if err == nil {
+			add(state, endpoint, n)
+		}
+		return err
+	})
+}
+
+func (c *count) each(query string, args []any, scan func(*sql.Rows) error) error {
+	return each(c.ctx, c.conn, scan, query, args...)
 }

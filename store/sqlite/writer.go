@@ -7,6 +7,13 @@ import (
 	"sync/atomic"
 )
 
+// Between these a change that shares a transaction can be undone on its own.
+const (
+	beginChange = `SAVEPOINT change`
+	undoChange  = `ROLLBACK TO change`
+	endChange   = `RELEASE change`
+)
+
 // maxBatch bounds how many changes share a commit, and so how long the first
 // of them waits for the others.
 const maxBatch = 128
@@ -133,7 +140,8 @@ func (w *writer) commit(ctx context.Context, batch []*operation) {
 }
 
 // attempt gives the answer to each change, or the failure because of which
-// nothing was changed.
+// nothing was changed. The transaction has the lock of the writer before it
+// reads anything (_txlock), so what a change finds stays so until it commits.
 func (w *writer) attempt(ctx context.Context, batch []*operation) (answers []error, err error) {
 	tx, err := w.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -146,9 +154,17 @@ func (w *writer) attempt(ctx context.Context, batch []*operation) (answers []err
 		if !op.begin() {
 			continue
 		}
-		if answers[i] = op.run(s); !isAnswer(answers[i]) {
+		if len(batch) == 1 {
+			answers[i] = op.run(s)
+		} else {
+			answers[i] = s.apart(op.run)
+		}
+		if !isAnswer(answers[i]) {
 			return nil, answers[i]
 		}
+	}
+	if len(batch) == 1 && answers[0] != nil {
+		return answers, nil // rolled back
 	}
 	return answers, tx.Commit()
 }
@@ -160,13 +176,33 @@ func (op *operation) begin() bool {
 	return op.mine
 }
 
-// session is the transaction that changes run in. Each change makes at most
-// one statement that writes, so an answer such as "busy" leaves nothing behind
-// for the others in the transaction.
+// session is the transaction that changes run in. A change makes any number of
+// statements; when it answers with an error, such as "busy", none of them stays.
 type session struct {
 	ctx context.Context
 	tx  *sql.Tx
 	w   *writer
+}
+
+// apart makes a change that leaves nothing behind for the others in the
+// transaction when it answers with an error.
+func (s *session) apart(run func(*session) error) error {
+	if _, err := s.exec(beginChange); err != nil {
+		return err
+	}
+	answer := run(s)
+	if !isAnswer(answer) {
+		return answer // the whole transaction is rolled back
+	}
+	if answer != nil {
+		if _, err := s.exec(undoChange); err != nil {
+			return err
+		}
+	}
+	if _, err := s.exec(endChange); err != nil {
+		return err
+	}
+	return answer
 }
 
 // exec runs one of [writeQueries] and gives the number of rows it changed.
