@@ -22,12 +22,15 @@ func (w *Worker) look(ctx, work context.Context) (begun int, more bool, err erro
 	// The store bounds each combination of queue and endpoint, not a queue. So
 	// each limited queue is claimed for by itself, and the others together.
 	groups := append(slices.Clone(w.queues), "")
-	w.turn++
+	first := w.turn
 	for i := range groups {
-		at := (w.turn + i) % len(groups)
+		at := (first + i) % len(groups)
 		n, asked, err := w.claim(ctx, work, groups[at], at == len(groups)-1)
 		if err != nil {
 			return begun, false, err
+		}
+		if begun == 0 && n > 0 {
+			w.turn = at + 1
 		}
 		begun += n
 		more = more || asked > 0 && n == asked
@@ -91,7 +94,7 @@ func (w *Worker) begin(ctx, work context.Context, owner string, d *observer.Deli
 	go func() {
 		defer stop()
 		w.run(work, p, d)
-		if w.places.give(queue, endpoint) {
+		if w.places.give(queue, endpoint) || w.leadsOn(d) {
 			w.Wake()
 		}
 	}()
@@ -106,6 +109,12 @@ func (w *Worker) run(ctx context.Context, p process, d *observer.Delivery) {
 	if err := p.finish(ctx, d, run); err != nil {
 		w.cfg.Logger.Error("stored delivery could not be finished; it runs again later", "delivery", d.Key, "error", err)
 	}
+}
+
+// leadsOn reports whether the end of d makes something due that the worker does
+// not know of: what waited in its lane, or d itself.
+func (w *Worker) leadsOn(d *observer.Delivery) bool {
+	return d.Lane() != "" && !d.Blocks() || d.State.Due() && time.Until(d.RunAt) < w.cfg.Poll
 }
 
 // buryUnknown gives up what may have arrived and must not arrive twice.

@@ -89,7 +89,7 @@ func (a *active) drop(h *Held) {
 // that this process keeps. Settle must be called once.
 type Held struct {
 	process process
-	active  *active
+	worker  *Worker
 	was     origin
 	key     string
 
@@ -103,7 +103,7 @@ type Held struct {
 // result is nil, without an error, when the key is there already: then somebody
 // else has it. [ErrStopped] when the worker has ended or stops by force.
 func (w *Worker) Begin(ctx context.Context, d *observer.Delivery) (*Held, error) {
-	h := &Held{process: w.process(claimOwner(w.cfg.Owner)), active: w.active, was: originOf(d), key: d.Key}
+	h := &Held{process: w.process(claimOwner(w.cfg.Owner)), worker: w, was: originOf(d), key: d.Key}
 	h.was.state, h.was.lost = observer.Unknown, 0
 	h.base, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if !w.active.hold(h, h.cancel) {
@@ -133,11 +133,15 @@ func (h *Held) Context() context.Context { return h.running }
 // is left to its lease, and counts as an attempt of which nobody knows the
 // outcome.
 func (h *Held) Settle(d *observer.Delivery) error {
-	defer h.active.drop(h)
+	defer h.worker.active.drop(h)
 	defer h.cancel()
 	h.stop()
 	if d.State == "" || d.State == observer.Running {
 		return errors.New("settle delivery " + h.key + ": nothing was decided about it")
 	}
-	return h.process.settle(h.base, d, &h.was)
+	err := h.process.settle(h.base, d, &h.was)
+	if h.worker.leadsOn(d) {
+		h.worker.Wake()
+	}
+	return err
 }

@@ -1,0 +1,228 @@
+package delivery_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/delivery"
+)
+
+func TestBegin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, r := newStore(), newRan(nil)
+		w, stop := work(t, store, r)
+		type key struct{}
+		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "kept"))
+		d := made("e", "")
+		h, err := w.Begin(ctx, d)
+		if err != nil || h == nil {
+			t.Fatalf("begin: %v, %v", h, err)
+		}
+		if again, err := w.Begin(ctx, d); again != nil || err != nil {
+			t.Errorf("what is there already: %v, %v", again, err)
+		}
+		cancel()
+		<-time.After(10 * time.Minute)
+		if err := h.Context().Err(); err != nil || h.Context().Value(key{}) != "kept" {
+			t.Errorf("its context ended with that of the lane: %v", err)
+		}
+		if d := stored(t, store, d.Key); d.State != observer.Running || d.ClaimedFrom != observer.Unknown || d.Lost != 0 {
+			t.Errorf("it is stored as %s, claimed from %s, %d lost", d.State, d.ClaimedFrom, d.Lost)
+		}
+		outcome := d.Clone()
+		_ = succeed(ctx, outcome)
+		if err := h.Settle(outcome); err != nil {
+			t.Fatal(err)
+		}
+		if d := stored(t, store, d.Key); d.State != observer.Done || len(d.Attempts) != 1 || len(r.all()) != 0 {
+			t.Errorf("it is %s after %d attempts and %v", d.State, len(d.Attempts), r.all())
+		}
+		stop()
+	})
+}
+
+func TestHeldWhoseLeaseIsLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &flaky{Store: newStore()}
+		w := delivery.NewWorker(delivery.WorkerConfig{Store: store, Run: succeed, Owner: "w", Logger: quiet()})
+		d := made("e", "")
+		h, err := w.Begin(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Second)
+		store.away(90 * time.Second)
+		<-time.After(75 * time.Second)
+		crash(t, store.Store, d.Key, 1)
+		if h.Context().Err() == nil {
+			t.Error("its context goes on although somebody else has it")
+		}
+		// That one died as well, so how this one ended is what counts.
+		if err := h.Settle(d.Clone()); err == nil {
+			t.Error("settled without a decision")
+		}
+		if got := stored(t, store, d.Key); got.State != observer.Unknown || got.Lost != 2 {
+			t.Errorf("it is %s with %d lost claims", got.State, got.Lost)
+		}
+	})
+}
+
+func TestHeldIsSettledAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &flaky{Store: newStore()}
+		w := delivery.NewWorker(delivery.WorkerConfig{Store: store, Run: succeed, Owner: "w", Logger: quiet()})
+		d := made("e", "")
+		h, err := w.Begin(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.away(10 * time.Minute)
+		d.Bury(errors.New("refused"))
+		if err := h.Settle(d); err != nil {
+			t.Fatal(err)
+		}
+		if got := stored(t, store, d.Key); got.State != observer.Dead || got.Lost != 0 || len(got.Attempts) != 0 {
+			t.Errorf("it is %s with %d lost claims", got.State, got.Lost)
+		}
+	})
+}
+
+// What another process ran and stored after the lease was lost stays.
+func TestHeldThatRanElsewhereIsBusy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &flaky{Store: newStore()}
+		w := delivery.NewWorker(delivery.WorkerConfig{Store: store, Run: succeed, Owner: "w", Logger: quiet()})
+		d := made("e", "")
+		h, err := w.Begin(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.away(5 * time.Minute)
+		<-time.After(2 * time.Minute)
+		cfg := delivery.RedriveConfig{Store: store.Store, Owner: "elsewhere", Logger: quiet(), Run: func(_ context.Context, d *observer.Delivery) error {
+			d.Bury(errors.New("refused elsewhere"))
+			return nil
+		}}
+		if _, err := delivery.Redrive(t.Context(), cfg, d.Key); err != nil {
+			t.Fatal(err)
+		}
+		d.Succeed()
+		if err := h.Settle(d); !errors.Is(err, observer.ErrBusy) {
+			t.Errorf("error %v, want busy", err)
+		}
+		if got := stored(t, store, d.Key); got.State != observer.Dead || got.Error != "refused elsewhere" || got.LeaseOwner != "" {
+			t.Errorf("it is %s: %s", got.State, got.Error)
+		}
+	})
+}
+
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore()
+		drained := make(chan struct{})
+		r := newRan(func(ctx context.Context, d *observer.Delivery) error {
+			if d.Event.ID == "quick" {
+				<-observer.Drain(ctx)
+				close(drained)
+				return takes(time.Second)(ctx, d)
+			}
+			return takes(time.Hour)(ctx, d)
+		})
+		put(t, store, made("quick", observer.Queued), made("long", observer.Queued))
+		w, stop := begin(t, delivery.WorkerConfig{Store: store, Run: r.run, DrainTimeout: 10 * time.Second})
+		first, second := made("first pass", ""), made("second", "")
+		h, err := w.Begin(t.Context(), first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			<-h.Context().Done()
+			first.Retry(errors.New("cut off"), time.Now())
+			if err := h.Settle(first); err != nil {
+				t.Error(err)
+			}
+		}()
+		<-time.After(time.Minute)
+		began := time.Now()
+		time.AfterFunc(5*time.Second, func() {
+			h, err := w.Begin(t.Context(), second) // the relay drains as well
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			second.Succeed()
+			if err := h.Settle(second); err != nil {
+				t.Error(err)
+			}
+		})
+		time.AfterFunc(time.Second, func() { put(t, store, made("too late", observer.Queued)) })
+		stop()
+		<-drained
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		got := map[string]observer.State{}
+		for _, d := range everything(t, store) {
+			got[d.Event.ID] = d.State
+		}
+		want := map[string]observer.State{
+			"quick": observer.Done, "long": observer.Scheduled, "first pass": observer.Scheduled, "second": observer.Done, "too late": observer.Queued,
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+		if _, err := w.Begin(t.Context(), made("after the end", "")); !errors.Is(err, delivery.ErrStopped) {
+			t.Errorf("begun after the end: %v", err)
+		}
+	})
+}
+
+// late is a store that answers a claim late.
+type late struct {
+	*flaky
+	claimed func()
+}
+
+func (l late) ClaimDue(ctx context.Context, c observer.Claim) ([]*observer.Delivery, error) {
+	ds, err := l.flaky.ClaimDue(ctx, c)
+	l.claimed()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return ds, err
+}
+
+func TestClaimedAndNotBegunAtShutdownIsGivenBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		store := late{&flaky{Store: newStore()}, cancel}
+		due := time.Now().Add(-time.Minute).UTC()
+		queued := put(t, store, made("queued", observer.Queued, at(due)))
+		unknown := put(t, store, made("unknown", observer.Unknown, at(due), func(d *observer.Delivery) { d.Error = "no answer" }))
+		crash(t, store, unknown, 1)
+		r := newRan(nil)
+		w := delivery.NewWorker(delivery.WorkerConfig{Store: store, Run: r.run, Owner: "w", Logger: quiet()})
+		if err := w.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		q, u := stored(t, store, queued), stored(t, store, unknown)
+		if q.State != observer.Queued || !q.RunAt.Equal(due) || q.Lost != 0 || len(q.Attempts) != 0 {
+			t.Errorf("left %+v", q)
+		}
+		if u.State != observer.Unknown || u.Error != "no answer" || u.Lost != 0 || len(u.Attempts) != 1 || len(r.all()) != 0 {
+			t.Errorf("left %+v after %v", u, r.all())
+		}
+	})
+}
