@@ -26,14 +26,23 @@ const (
 // failure to get an answer, a certificate that does not verify among them:
 // certificates are mended without the sender. Permanent are 410, with
 // [observer.ReasonGone], every other status, redirects included, and a refused
-// address. No text that comes back contains a URL or what redactor knows.
+// address. A failure is marked [observer.OutcomeUnknown] when something of req
+// was written and no answer came that could be read: also when the context
+// ended it, and also when only a part was written, for a receiver may act before
+// it has all of a body. No text that comes back contains a URL or what redactor
+// knows.
 func Exchange(client *http.Client, req *http.Request, redactor observer.Redactor) (observer.Result, error) {
-	ctx, cancel := context.WithCancel(req.Context())
+	var sent handover
+	ctx, cancel := context.WithCancel(sent.watch(req.Context()))
 	defer cancel()
 	where := req.Method + " " + Origin(req.URL)
 	resp, err := client.Do(req.WithContext(ctx)) //nolint:gosec // Users choose where to send; the guard judges every address that is dialed.
 	if err != nil {
-		return observer.Result{}, Redact(redactor, fmt.Errorf("%s: %w", where, withoutURL(err)))
+		err = fmt.Errorf("%s: %w", where, withoutURL(err))
+		if sent.written() {
+			err = observer.OutcomeUnknown(err)
+		}
+		return observer.Result{}, Redact(redactor, err)
 	}
 	timer := time.AfterFunc(answerTime, cancel)
 	defer timer.Stop()

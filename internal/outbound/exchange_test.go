@@ -74,6 +74,9 @@ func TestExchangeJudgesTheStatus(t *testing.T) {
 		if err == nil || observer.ReasonOf(err) != tt.reason || observer.Retryable(err) != (tt.reason == transient) {
 			t.Errorf("%d: %v (reason %s), want reason %s", tt.status, err, observer.ReasonOf(err), tt.reason)
 		}
+		if observer.IsOutcomeUnknown(err) {
+			t.Errorf("%d: the outcome is unknown although there is an answer", tt.status)
+		}
 		if err != nil && (strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "POST "+url)) {
 			t.Errorf("%d: %q should name the server and nothing more", tt.status, err)
 		}

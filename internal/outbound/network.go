@@ -88,10 +88,20 @@ func (n *Network) DialContext(ctx context.Context, network, address string) (net
 	return conn, err
 }
 
+// dialCounted dials for the HTTP client, whose requests ask the connection
+// whether anything of them was written.
+func (n *Network) dialCounted(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := n.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &countedConn{Conn: conn}, nil
+}
+
 func (n *Network) transport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy:                  nil, // a proxy would dial for us, past the guard
-		DialContext:            n.DialContext,
+		DialContext:            n.dialCounted,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout:    tlsTimeout,
 		ResponseHeaderTimeout:  headerTimeout,

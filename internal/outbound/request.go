@@ -40,11 +40,16 @@ func Resolve(ctx context.Context, stored Piece, t Renderer, e *observer.Event) (
 // attempt must send what the first one sent.
 func Clean(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
+// Prepared reports whether d has a stored request.
+func Prepared(d *observer.Delivery) bool {
+	return len(d.Request) > 0 && string(d.Request) != "null"
+}
+
 // LoadRequest decodes the stored request of d into request and reports whether
 // there was one. One in another form is a permanent error: the action that
 // stored it is no longer configured at this place.
 func LoadRequest(d *observer.Delivery, request any) (bool, error) {
-	if len(d.Request) == 0 || string(d.Request) == "null" {
+	if !Prepared(d) {
 		return false, nil
 	}
 	dec := json.NewDecoder(bytes.NewReader(d.Request))

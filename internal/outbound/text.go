@@ -39,13 +39,17 @@ func cut(text string) string {
 }
 
 // Redact gives an error whose text does not contain what redactor knows. Its
-// permanence, reason and wait are those of err, and errors.Is still finds what
-// err wraps; errors.As does not, for it would hand out the original text.
+// permanence, reason and wait are those of err, as is whether its outcome is
+// unknown, and errors.Is still finds what err wraps; errors.As does not, for it
+// would hand out the original text.
 func Redact(redactor observer.Redactor, err error) error {
 	if err == nil {
 		return nil
 	}
 	hidden := error(&redactedError{text: redactor.Redact(err.Error()), cause: err})
+	if observer.IsOutcomeUnknown(err) {
+		hidden = observer.OutcomeUnknown(hidden)
+	}
 	if !observer.Retryable(err) {
 		return observer.Permanent(observer.ReasonOf(err), hidden)
 	}
