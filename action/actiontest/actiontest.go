@@ -28,6 +28,10 @@ const (
 	RefuseForever
 	// Hang takes the request and does not answer until the test ends.
 	Hang
+	// HangUp takes the whole request and ends the connection without an answer.
+	HangUp
+	// Away refuses connections. Nothing is answered otherwise afterwards.
+	Away
 )
 
 // Secret is the value that fixtures put among the secrets of their actions.
@@ -40,14 +44,16 @@ const Message = "order {{ data.number }} is {{ data.status }}"
 type Fixture struct {
 	// New makes an action that sends message, a template of plain words in the
 	// syntax of the project, to the counterpart. [Secret] is among the secrets
-	// its redactor knows.
+	// its redactor knows, and part of the address of the counterpart where that
+	// can have one.
 	New func(t *testing.T, message string) observer.Action
 	// Received is everything the counterpart has accepted, one text for each,
 	// oldest first; equal texts mean equal bytes.
 	Received func() []string
 	// Answer sets how the counterpart treats what comes from now on. nil when
-	// the action has no other side that could refuse. A refusal repeats what
-	// was received as far as the protocol can.
+	// the action has no other side that could refuse; only such an action need
+	// not be an [observer.Preparer]. A refusal repeats what was received as far
+	// as the protocol can.
 	Answer func(Answer)
 }
 
@@ -73,6 +79,12 @@ func Run(t *testing.T, start func(t *testing.T) Fixture) {
 		{"deliveries run at the same time", false, testConcurrent},
 		{"no secret is stored or told", false, testSecrets},
 		{"no secret is told by a refusal", true, testSecretsRefused},
+		{"preparing sends nothing and changes nothing", true, testPrepare},
+		{"what is prepared is what is sent", true, testPreparedIsSent},
+		{"a template error shows when preparing", true, testPrepareFails},
+		{"the endpoint is stable and holds no secret", true, testEndpoint},
+		{"no answer to a request leaves the outcome unknown", true, testUnanswered},
+		{"a refused connection has a known outcome", true, testAway},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

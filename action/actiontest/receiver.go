@@ -3,6 +3,7 @@ package actiontest
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -16,6 +17,8 @@ import (
 type Receiver struct {
 	// URL is where it listens.
 	URL string
+
+	listener net.Listener
 
 	mu       sync.Mutex
 	answer   Answer
@@ -35,7 +38,7 @@ func NewReceiver(t *testing.T) *Receiver {
 	r := &Receiver{}
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
-	r.URL = server.URL
+	r.URL, r.listener = server.URL, server.Listener
 	return r
 }
 
@@ -54,6 +57,17 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, req.RequestURI+" "+string(body), http.StatusBadRequest)
 	case Hang:
 		<-req.Context().Done()
+	case HangUp:
+		hangUp(w)
+	case Away: // the request was on its way before
+	}
+}
+
+func hangUp(w http.ResponseWriter) {
+	if hijacker, ok := w.(http.Hijacker); ok {
+		if conn, _, err := hijacker.Hijack(); err == nil {
+			_ = conn.Close()
+		}
 	}
 }
 
@@ -71,6 +85,9 @@ func (r *Receiver) Answer(a Answer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answer = a
+	if a == Away {
+		_ = r.listener.Close()
+	}
 }
 
 // Requests are the accepted ones, oldest first.

@@ -110,16 +110,16 @@ func testTemplateError(t *testing.T, f Fixture) {
 func testTransient(t *testing.T, f Fixture) {
 	f.Answer(RefuseNow)
 	_, err := f.New(t, Message).Execute(t.Context(), NewDelivery(7, "shipped"))
-	if err == nil || !observer.Retryable(err) {
-		t.Errorf("%v, want a transient error", err)
+	if err == nil || !observer.Retryable(err) || observer.IsOutcomeUnknown(err) {
+		t.Errorf("%v, want a transient error with a known outcome", err)
 	}
 }
 
 func testPermanent(t *testing.T, f Fixture) {
 	f.Answer(RefuseForever)
 	_, err := f.New(t, Message).Execute(t.Context(), NewDelivery(7, "shipped"))
-	if err == nil || observer.Retryable(err) {
-		t.Errorf("%v, want a permanent error", err)
+	if err == nil || observer.Retryable(err) || observer.IsOutcomeUnknown(err) {
+		t.Errorf("%v, want a permanent error with a known outcome", err)
 	}
 }
 
@@ -129,8 +129,8 @@ func testContextEnds(t *testing.T, f Fixture) {
 	defer cancel()
 	start := time.Now()
 	_, err := f.New(t, Message).Execute(ctx, NewDelivery(7, "shipped"))
-	if !errors.Is(err, context.DeadlineExceeded) || !observer.Retryable(err) {
-		t.Errorf("%v, want the deadline, as a transient error", err)
+	if !errors.Is(err, context.DeadlineExceeded) || !observer.Retryable(err) || !observer.IsOutcomeUnknown(err) {
+		t.Errorf("%v, want the deadline, as a transient error with an unknown outcome", err)
 	}
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("it took %v to return", took)
@@ -141,8 +141,8 @@ func testCancelled(t *testing.T, f Fixture) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := f.New(t, Message).Execute(ctx, NewDelivery(7, "shipped"))
-	if !errors.Is(err, context.Canceled) || !observer.Retryable(err) {
-		t.Errorf("%v, want context.Canceled, as a transient error", err)
+	if !errors.Is(err, context.Canceled) || !observer.Retryable(err) || observer.IsOutcomeUnknown(err) {
+		t.Errorf("%v, want context.Canceled, as a transient error with a known outcome", err)
 	}
 	none(t, f)
 }

@@ -26,6 +26,7 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 // is safe for concurrent use.
 type Action struct {
 	server    Server
+	endpoint  string
 	dial      Dial
 	roots     *x509.CertPool // nil: those of the system
 	redactor  observer.Redactor
@@ -50,6 +51,20 @@ type request struct {
 	Text      outbound.Piece `json:"text,omitempty"`
 	HTML      outbound.Piece `json:"html,omitempty"`
 }
+
+var _ observer.Preparer = (*Action)(nil)
+
+// Prepare renders the message.
+func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
+	if outbound.Prepared(d) {
+		return nil
+	}
+	_, err := a.prepare(ctx, d)
+	return outbound.Redact(a.redactor, err)
+}
+
+// Endpoint is the SMTP server.
+func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a.endpoint }
 
 // Execute makes one attempt.
 func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Result, error) {

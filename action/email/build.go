@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/outbound"
 	"github.com/fraiseql/observer/template"
 )
 
@@ -30,6 +31,7 @@ func New(cfg Config, server Server, dial Dial) (*Action, error) {
 		server: b.server(server), dial: dial, redactor: cfg.Redactor.With(server.Password),
 		addresses: b.addresses(server), subject: b.subject(),
 	}
+	a.endpoint = outbound.Endpoint(a.redactor, "email", a.server.address(), "", false)
 	a.text, a.html = b.bodies()
 	if err := errors.Join(b.errs...); err != nil {
 		return nil, err

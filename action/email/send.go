@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/textproto"
 	"strconv"
@@ -37,8 +38,11 @@ func (a *Action) send(ctx context.Context, m *envelope) (observer.Result, error)
 			return result, nil
 		}
 	}
-	if ctx.Err() != nil {
-		err = ctx.Err() // not the broken connection that it caused
+	if cause := ctx.Err(); cause != nil { // not the broken connection that it caused
+		if observer.IsOutcomeUnknown(err) {
+			cause = observer.OutcomeUnknown(cause)
+		}
+		err = cause
 	}
 	return statusOf(err), a.judge(err)
 }
@@ -58,14 +62,30 @@ func transmit(client *smtp.Client, m *envelope) (observer.Result, error) {
 	if _, err := w.Write(m.message); err != nil {
 		return observer.Result{}, fmt.Errorf("message: %w", err)
 	}
-	if err := w.Close(); err != nil {
+	reply, err := finish(client, w)
+	if err != nil {
 		return observer.Result{}, fmt.Errorf("message: %w", err)
 	}
-	result := observer.Result{Status: 250}
+	return observer.Result{Status: 250, Detail: reply}, nil
+}
+
+// finish writes the final dot and waits for the reply. From the dot on nobody
+// here knows whether the message was taken until the server says so; without the
+// whole of it, no server may take the message. The library's own Close does not
+// tell a dot that was not written from a reply that did not come.
+func finish(client *smtp.Client, w io.WriteCloser) (reply string, err error) {
 	if data, ok := w.(*smtp.DataCloser); ok {
-		result.Detail = data.ServerResponse()
+		w = data.WriteCloser
 	}
-	return result, nil
+	unsent := w.Close()
+	_, reply, err = client.Text.ReadResponse(250)
+	switch answer := replyOf(err); {
+	case err == nil, answer != nil && answer.Code >= 400:
+		return reply, err
+	case unsent != nil:
+		return "", unsent
+	}
+	return "", observer.OutcomeUnknown(err)
 }
 
 // offerAll names every recipient. When several are refused, a permanent refusal

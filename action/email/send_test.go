@@ -198,8 +198,8 @@ func TestServersThatFail(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = a.Execute(t.Context(), delivery())
-			if err == nil || observer.Retryable(err) != tt.retryable {
-				t.Errorf("%v, want retryable %t", err, tt.retryable)
+			if err == nil || observer.Retryable(err) != tt.retryable || observer.IsOutcomeUnknown(err) {
+				t.Errorf("%v, want retryable %t and a known outcome", err, tt.retryable)
 			}
 		})
 	}
@@ -221,6 +221,9 @@ func TestContextEndsEveryStepOfTheDialogue(t *testing.T) {
 			_, err = a.Execute(ctx, delivery())
 			if !errors.Is(err, context.Canceled) || !observer.Retryable(err) {
 				t.Errorf("%v, want context.Canceled, transient", err)
+			}
+			if sent := n == len(steps); observer.IsOutcomeUnknown(err) != sent {
+				t.Errorf("%v: unknown %t, want %t", err, !sent, sent)
 			}
 		})
 	}

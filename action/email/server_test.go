@@ -32,7 +32,7 @@ const password = "s3cret-password"
 // mailServer is an SMTP server that keeps what it accepts.
 type mailServer struct {
 	t      *testing.T
-	listen net.Addr
+	listen net.Listener
 	cert   *tls.Config
 	roots  *x509.CertPool
 	done   chan struct{}
@@ -75,7 +75,7 @@ func startServer(t *testing.T, mode string, prepare func(*mailServer)) *mailServ
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.listen = l.Addr()
+	m.listen = l
 	if mode == implicitTLS {
 		l = tls.NewListener(l, m.cert)
 	}
@@ -103,11 +103,14 @@ func (m *mailServer) setAnswer(a actiontest.Answer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.answer = a
+	if a == actiontest.Away {
+		_ = m.listen.Close()
+	}
 }
 
 // config is the [smtp] section for this server.
 func (m *mailServer) config(mode string) Server {
-	host, port, _ := net.SplitHostPort(m.listen.String())
+	host, port, _ := net.SplitHostPort(m.listen.Addr().String())
 	n, _ := strconv.Atoi(port)
 	return Server{Host: host, Port: n, TLS: mode, From: "Shop <shop@example.com>"}
 }
@@ -179,6 +182,9 @@ func (s *mailSession) Data(r io.Reader) error {
 		return refusal(554, lines[len(lines)-1])
 	case actiontest.Hang:
 		<-m.done
+	case actiontest.HangUp:
+		return s.conn.Conn().Close()
+	case actiontest.Away: // the message was on its way before
 	}
 	return nil
 }

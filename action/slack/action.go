@@ -24,6 +24,7 @@ type Action struct {
 	client   *http.Client
 	redactor observer.Redactor
 	webhook  *url.URL
+	endpoint string
 	channel  *template.Template
 	message  *template.Template
 }
@@ -48,10 +49,14 @@ func New(cfg Config, client *http.Client) (*Action, error) {
 	}
 	return &Action{
 		client: client, webhook: webhook, channel: channel, message: message,
+		// The webhook is the receiver: each belongs to one channel of one workspace.
+		endpoint: outbound.Endpoint(cfg.Redactor, "slack", webhook.Host, webhook.RequestURI(), true),
 		// Slack's answers and network errors may name a part of the URL.
 		redactor: cfg.Redactor.With(cfg.WebhookURL, token(webhook.Path), token(path.Base(webhook.Path))),
 	}, nil
 }
+
+var _ observer.Preparer = (*Action)(nil)
 
 func invalid(field string, err error) error {
 	if err == nil {
@@ -97,6 +102,18 @@ type payload struct {
 	Text    string `json:"text"`
 	Channel string `json:"channel,omitempty"`
 }
+
+// Prepare renders the message.
+func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
+	if outbound.Prepared(d) {
+		return nil
+	}
+	_, err := a.prepare(ctx, d)
+	return outbound.Redact(a.redactor, err)
+}
+
+// Endpoint is the host of the webhook and a hash of the rest, which is secret.
+func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a.endpoint }
 
 // Execute makes one attempt.
 func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Result, error) {

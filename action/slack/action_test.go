@@ -48,7 +48,7 @@ func TestConformance(t *testing.T) {
 			New: func(t *testing.T, message string) observer.Action {
 				t.Helper()
 				return newAction(t, slack.Config{
-					WebhookURL: observer.NewSecret(r.URL + path), MessageTemplate: message,
+					WebhookURL: observer.NewSecret(r.URL + path + actiontest.Secret), MessageTemplate: message,
 					Redactor: observer.NewRedactor(observer.NewSecret(actiontest.Secret)),
 				})
 			},
@@ -180,5 +180,21 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: the webhook shows in %q", tt.name, err)
 		}
+	}
+}
+
+func TestEndpointTellsWebhooksApartAndHidesThem(t *testing.T) {
+	t.Parallel()
+	endpoint := func(url string) string {
+		cfg := slack.Config{WebhookURL: observer.NewSecret(url), MessageTemplate: "hi"}
+		return newAction(t, cfg).Endpoint(t.Context(), actiontest.NewDelivery(7, "shipped"))
+	}
+	one, other := endpoint("https://hooks.slack.com"+path), endpoint("https://hooks.slack.com"+path+"y")
+	hash, named := strings.CutPrefix(one, "slack hooks.slack.com #")
+	if !named || len(hash) != 8 || strings.Contains(path, hash) {
+		t.Errorf("endpoint %q", one)
+	}
+	if one == other || one != endpoint("https://hooks.slack.com"+path) {
+		t.Errorf("endpoints %q and %q", one, other)
 	}
 }

@@ -22,6 +22,7 @@ type Action struct {
 	client      *http.Client
 	redactor    observer.Redactor
 	url         *template.Template
+	endpoint    endpoint
 	method      string
 	headers     []header
 	contentType string
@@ -52,8 +53,11 @@ func New(cfg Config, client *http.Client) (*Action, error) {
 	if err := errors.Join(b.errs...); err != nil {
 		return nil, err
 	}
+	a.endpoint = b.endpoint(a.redactor, a.url)
 	return a, nil
 }
+
+var _ observer.Preparer = (*Action)(nil)
 
 // request is a rendered request as it is stored. Headers are not: they are
 // where credentials live.
@@ -64,6 +68,21 @@ type request struct {
 
 	ContentType outbound.Piece `json:"content_type,omitempty"`
 	Body        outbound.Piece `json:"body,omitempty"`
+}
+
+// Prepare renders the request. It also checks what is not stored, the URL and
+// the headers.
+func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
+	if outbound.Prepared(d) {
+		return nil
+	}
+	_, err := a.prepare(ctx, d)
+	return outbound.Redact(a.redactor, err)
+}
+
+// Endpoint is the server and the path of the URL up to its first placeholder.
+func (a *Action) Endpoint(ctx context.Context, d *observer.Delivery) string {
+	return a.endpoint.of(ctx, d.Event)
 }
 
 // Execute makes one attempt.

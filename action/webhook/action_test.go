@@ -53,7 +53,7 @@ func TestConformance(t *testing.T) {
 			New: func(t *testing.T, message string) observer.Action {
 				t.Helper()
 				return newAction(t, webhook.Config{
-					URL: r.URL + "/hook", Headers: map[string]string{"Content-Type": "text/plain"}, BodyTemplate: message,
+					URL: r.URL + "/hook/" + actiontest.Secret, Headers: map[string]string{"Content-Type": "text/plain"}, BodyTemplate: message,
 					Redactor: observer.NewRedactor(observer.NewSecret(actiontest.Secret)),
 				})
 			},
