@@ -165,7 +165,7 @@ func (a *Action) checkQueued(s *scope, q JobQueue) {
 				s.failKey(key, `is for queued actions: write mode = "queued" too, or leave it out`)
 			}
 		}
-	case a.Mode == ModeQueued && !s.failed("queue"):
+	case a.Mode == ModeQueued:
 		s.checkQueue(a.Queue, q)
 	}
 }
