@@ -42,8 +42,10 @@ type FirstPass struct {
 	// Record stores every delivery before its first attempt, so that a crash
 	// leaves a trace of what may have been sent.
 	Record bool
-	// Budget is how long the lane waits for the attempts it makes.
+	// Budget is how long the lane waits for the attempts it makes. Crowd ends
+	// the waiting earlier when too many lanes wait for the endpoint; nil does not.
 	Budget time.Duration
+	Crowd  *Crowd
 	// Preparer is the action, if it is one. An action that is none runs in its
 	// lane however long it takes.
 	Preparer observer.Preparer
@@ -216,12 +218,8 @@ func (f FirstPass) settle(ctx context.Context, a *attempt, held Held) outcome {
 // the background, stored as running, and the lane does not wait for it.
 func (f FirstPass) inLane(ctx context.Context, d *observer.Delivery, next observer.Action) (observer.Result, error) {
 	a := begin(ctx, d.Clone(), next)
-	timer := time.NewTimer(f.Budget)
-	defer timer.Stop()
-	select {
-	case out := <-a.done:
+	if out, ended := f.patience(d.Endpoint, a.done); ended {
 		return f.finished(ctx, d, a, out)
-	case <-timer.C:
 	}
 	f.Endpoints.Outlasted(d.Endpoint)
 	held := f.handOver(ctx, d)
@@ -283,16 +281,41 @@ func (f FirstPass) recorded(ctx context.Context, d *observer.Delivery, next obse
 	a.under(held)
 	settled := make(chan outcome, 1)
 	go func() { settled <- f.settle(ctx, a, held) }()
-	timer := time.NewTimer(f.Budget)
+	out, ended := f.patience(d.Endpoint, settled)
+	if ended {
+		*d = *a.d
+	} else {
+		f.Endpoints.Outlasted(d.Endpoint)
+	}
+	return out.result, nil
+}
+
+// patience waits as long as a lane may.
+func (f FirstPass) patience(endpoint string, done <-chan outcome) (out outcome, ended bool) {
+	timer := time.NewTimer(min(f.Budget, moment))
 	defer timer.Stop()
 	select {
-	case out := <-settled:
-		*d = *a.d
-		return out.result, nil
+	case out := <-done:
+		return out, true
 	case <-timer.C:
-		f.Endpoints.Outlasted(d.Endpoint)
-		return observer.Result{}, nil
 	}
+	if !f.Endpoints.Ready(endpoint) {
+		return outcome{}, false // others have waited for it in vain meanwhile
+	}
+	var crowded <-chan struct{}
+	if f.Crowd != nil {
+		var leave func()
+		crowded, leave = f.Crowd.linger(endpoint)
+		defer leave()
+	}
+	timer.Reset(max(f.Budget-moment, 0))
+	select {
+	case out := <-done:
+		return out, true
+	case <-crowded:
+	case <-timer.C:
+	}
+	return outcome{}, false
 }
 
 // record begins d with patience for a store that is away.

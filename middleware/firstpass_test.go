@@ -53,6 +53,9 @@ func (r *receivers) Outlasted(endpoint string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.outlasted = append(r.outlasted, endpoint)
+	if r.away != nil {
+		r.away[endpoint] = true
+	}
 }
 
 // held is a delivery that a store has as running.
@@ -483,4 +486,40 @@ func TestNextAfterAHandedOverAttempt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A receiver that hangs holds few lanes, and those not for long once there are
+// too many of them.
+func TestCrowdAtAnEndpointIsDispersed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memorystore.New(memorystore.Config{})
+		pass := newPass(t, store)
+		pass.Crowd = middleware.NewCrowd(2)
+		pass.Endpoints = &receivers{away: map[string]bool{}}
+		act, began := &receiver{takes: time.Minute}, time.Now()
+		waited := make([]time.Duration, 4)
+		var lanes sync.WaitGroup
+		for i := range waited {
+			lanes.Go(func() {
+				<-time.After(time.Duration(i) * 100 * time.Millisecond)
+				d := observer.NewDelivery(&observer.Event{ID: string(rune('a' + i))}, "notify", 0, "webhook")
+				if err := with(pass, act).handle(t.Context(), d); err != nil {
+					t.Error(err)
+				}
+				waited[i] = time.Since(began)
+			})
+		}
+		lanes.Wait()
+		// The third is held up at 450 ms. Then all go on, and the fourth when its
+		// moment is over.
+		want := []time.Duration{450 * time.Millisecond, 450 * time.Millisecond, 450 * time.Millisecond, 550 * time.Millisecond}
+		if diff := cmp.Diff(want, waited); diff != "" {
+			t.Error(diff)
+		}
+		if act.attempts() != 4 {
+			t.Errorf("%d attempts", act.attempts())
+		}
+		<-time.After(time.Hour)
+	})
 }

@@ -20,6 +20,7 @@ type layers struct {
 	alerts    map[string]*middleware.Alerts
 	worker    *delivery.Worker
 	endpoints *delivery.Endpoints
+	crowd     *middleware.Crowd
 	fallback  time.Duration      // timeout of an attempt of an action that names none
 	stored    *middleware.Stored // what earlier processes left
 	logger    *slog.Logger
@@ -68,7 +69,7 @@ func (l *layers) firstPassOf(o config.Observer, a config.Action, act observer.Ac
 	dead := l.deadLetter(o)
 	return middleware.FirstPass{
 		Queued: a.Mode == config.ModeQueued, Delay: a.Delay, Record: a.OnUnknown == config.OnUnknownDeadLetter,
-		Budget: a.Retry.InlineBudget, Preparer: preparer,
+		Budget: a.Retry.InlineBudget, Crowd: l.crowd, Preparer: preparer,
 		Lanes: l.stored.Lanes(), Endpoints: l.endpoints, Keep: l.keep, Begin: l.begin, Wake: l.worker.Wake,
 		Bury: func(ctx context.Context, d *observer.Delivery, cause error) {
 			l.unalerted(o).Bury(ctx, d, cause)
