@@ -40,7 +40,7 @@ func TestCapHoldsAcrossTheMargin(t *testing.T) {
 	for i := range 16 {
 		wg.Go(func() {
 			for n := next.Add(1); n <= tries; n = next.Add(1) {
-				err := stores[i%2].InsertDelivery(t.Context(), deadLetter(strconv.FormatInt(n, 10)))
+				_, err := stores[i%2].InsertDeliveries(t.Context(), deadLetter(strconv.FormatInt(n, 10)))
 				if err == nil {
 					accepted.Add(1)
 				} else if !errors.Is(err, observer.ErrFull) {
@@ -78,7 +78,7 @@ VALUES ('slow', 'dead', 'notify', 0, '', '', now(), now(), now(), '', '[]')`)); 
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		err := s.InsertDelivery(ctx, deadLetter("a"))
+		_, err := s.InsertDeliveries(ctx, deadLetter("a"))
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) != test.waits || !test.waits && err != nil {
 			t.Errorf("%s: got error %v, want that it waits: %t", name, err, test.waits)
@@ -144,7 +144,7 @@ SELECT 'k' || i, CASE WHEN i % 2 = 0 THEN 'dead' ELSE 'scheduled' END, 'notify',
 		wantTrueCount(t, conn, statement)
 	}
 	for i := range 11 {
-		if err := s.InsertDelivery(t.Context(), deadLetter(strconv.Itoa(i))); errors.Is(err, observer.ErrFull) != (i == 10) {
+		if _, err := s.InsertDeliveries(t.Context(), deadLetter(strconv.Itoa(i))); errors.Is(err, observer.ErrFull) != (i == 10) {
 			t.Errorf("insert %d: got error %v", i, err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -96,12 +97,14 @@ func everyChange(t *testing.T, s *postgres.Store) {
 	d := deadLetter("a")
 	for _, call := range []func() error{
 		func() error { return s.SaveCheckpoint(t.Context(), "shop", observer.Checkpoint{Position: "1"}) },
-		func() error { return s.InsertDelivery(t.Context(), d) },
+		func() error { _, err := s.InsertDeliveries(t.Context(), d); return err },
 		func() error { _, err := s.ClaimDelivery(t.Context(), key, "a", lease); return err },
 		func() error { return s.ExtendLease(t.Context(), key, "a", lease) },
 		func() error { d.State = observer.Scheduled; return s.UpdateDelivery(t.Context(), d, "a") },
-		func() error { _, err := s.ClaimDue(t.Context(), "b", lease, 1); return err },
-		func() error { return s.CompleteDelivery(t.Context(), key, "b") },
+		func() error { _, err := s.ClaimDue(t.Context(), observer.Claim{Owner: "b", Lease: lease, Limit: 1}); return err },
+		func() error { d.Succeed(); return s.UpdateDelivery(t.Context(), d, "b") },
+		func() error { _, err := s.PruneDeliveries(t.Context(), observer.Retention{DoneBefore: time.Now()}, 1); return err },
+		func() error { return s.SaveEndpoint(t.Context(), observer.Endpoint{Name: "a", Pause: observer.PausedGone}) },
 	} {
 		if err := call(); err != nil {
 			t.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	observer "github.com/fraiseql/observer"
 )
 
 // Pool opens the connections of a store to the tests.
@@ -36,11 +38,16 @@ func (e encoding) Encode(text string) string { return e.encode(text) }
 // Decode is its inverse.
 func Decode(stored string) string { return decode(stored) }
 
-// The statements that must not read the whole table.
+// The statements of the worker.
 const (
-	ClaimDueSQL = claimDue
-	ClaimSQL    = claimDelivery
-	NextDueSQL  = nextDue
-	InsertSQL   = insertDelivery
-	ByIndexSQL  = byIndex
+	ClaimDueSQL  = claimDue
+	ClaimSQL     = claimDelivery
+	NextDueSQL   = nextDue
+	ReleaseSQL   = release
+	SettingsSQL  = settings
+	SelectBands  = selectBands
+	StuckLaneSQL = stuckLanes
 )
+
+// PruneSQL is the statement that removes what is done.
+func PruneSQL() string { return pruneSQL(observer.Done) }

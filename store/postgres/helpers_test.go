@@ -41,11 +41,19 @@ func deadLetter(id string) *observer.Delivery {
 
 func insert(t testing.TB, s *postgres.Store, ds ...*observer.Delivery) {
 	t.Helper()
-	for _, d := range ds {
-		if err := s.InsertDelivery(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := s.InsertDeliveries(t.Context(), ds...); err != nil {
+		t.Fatal(err)
 	}
+}
+
+// claimAll claims what is due, without bounds by queue and endpoint.
+func claimAll(t testing.TB, s *postgres.Store, owner string, limit int) []*observer.Delivery {
+	t.Helper()
+	ds, err := s.ClaimDue(t.Context(), observer.Claim{Owner: owner, Lease: lease, Limit: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ds
 }
 
 func save(t testing.TB, s *postgres.Store, name string, p observer.Position) {

@@ -26,7 +26,7 @@ func TestOutageHeals(t *testing.T) {
 		for n := int64(1); ; n++ {
 			err := s.SaveCheckpoint(t.Context(), "shop", observer.Checkpoint{Position: position(n)})
 			if err == nil {
-				err = s.InsertDelivery(t.Context(), deadLetter(string(position(n))))
+				_, err = s.InsertDeliveries(t.Context(), deadLetter(string(position(n))))
 			}
 			if err != nil {
 				broken <- err

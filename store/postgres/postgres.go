@@ -97,7 +97,7 @@ type Config struct {
 	URL observer.Secret
 	// Schema holds the tables; "" is [DefaultSchema]. It may be any name.
 	Schema string
-	// MaxDead is how many dead letters the store holds before InsertDelivery
+	// MaxDead is how many dead letters the store holds before InsertDeliveries
 	// gives [observer.ErrFull] for another; 0 is [DefaultMaxDead].
 	MaxDead int
 	// ReadOnly opens an existing store for looking at it, on a standby, too.
@@ -118,7 +118,11 @@ type Store struct {
 	now      func() time.Time
 	readOnly bool
 	texts    encoding
-	close    func()
+	bands    *bands
+	pruner   pruner
+	// The writers are nil when read-only.
+	writer, deadWriter *writer
+	close              func()
 }
 
 var _ observer.StateStore = (*Store)(nil)
@@ -137,11 +141,14 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state store: %w", err)
 	}
-	s := &Store{schema: name, maxDead: cfg.MaxDead, now: cfg.Now, readOnly: cfg.ReadOnly}
+	s := &Store{schema: name, maxDead: cfg.MaxDead, now: cfg.Now, readOnly: cfg.ReadOnly, bands: newBands()}
 	if err := s.open(ctx, cfg.URL.Reveal()); err != nil {
 		return nil, fmt.Errorf("open state store: %w", err)
 	}
-	s.close = sync.OnceFunc(s.pool.Close)
+	if !s.readOnly {
+		s.writer, s.deadWriter = newWriter(ctx, s.commitOps), newWriter(ctx, s.commitDead)
+	}
+	s.close = sync.OnceFunc(s.shut)
 	return s, nil
 }
 
@@ -176,13 +183,24 @@ func (s *Store) prepare(ctx context.Context, url string) error {
 	if err := s.checkVersion(ctx, url); err != nil {
 		return err
 	}
-	return s.query(ctx, s.checkRights)
+	if err := s.query(ctx, s.checkRights); err != nil || s.readOnly {
+		return err
+	}
+	return s.fillPrints(ctx)
 }
 
 // Close waits for the calls under way and closes the connections.
 func (s *Store) Close() error {
 	s.close()
 	return nil
+}
+
+func (s *Store) shut() {
+	if s.writer != nil {
+		s.writer.shut()
+		s.deadWriter.shut()
+	}
+	s.pool.Close()
 }
 
 // clock is the time by which leases and due times are judged, in statements
@@ -220,81 +238,6 @@ func (s *Store) bounded(ctx context.Context, limit time.Duration, run func(conte
 		return s.at.silent(limit)
 	}
 	return s.at.explain(err)
-}
-
-const (
-	begin  = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
-	commit = "COMMIT"
-	// settings are what a change depends on, until its end. Of the values of
-	// synchronous_commit only off would break the promise. To compile a
-	// statement (jit) takes longer than any of them may.
-	settings = `
-SELECT set_config('statement_timeout', '` + statementTimeout + `', true), set_config('jit', 'off', true),
-       CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END`
-)
-
-// change is a transaction in the making.
-type change struct {
-	schema schema
-	batch  pgx.Batch
-}
-
-// exec adds a statement whose number of changed rows is stored in n.
-func (c *change) exec(n *int64, sql string, args ...any) {
-	c.rows(func(rows pgx.Rows) error {
-		for rows.Next() { // a statement may give rows that nobody asks for
-		}
-		*n = rows.CommandTag().RowsAffected()
-		return rows.Err()
-	}, sql, args...)
-}
-
-// rows adds a statement that gives rows. What read finds counts only when the
-// change succeeds.
-func (c *change) rows(read func(pgx.Rows) error, sql string, args ...any) {
-	c.batch.Queue(c.schema.in(sql), args...).Query(read)
-}
-
-// change runs one transaction and says what was being done when it fails.
-func (s *Store) change(ctx context.Context, what string, fill func(*change)) error {
-	if s.readOnly {
-		return fmt.Errorf("%s: the state store %s was opened for reading only", what, s.at)
-	}
-	c := &change{schema: s.schema}
-	c.batch.Queue(begin)
-	c.batch.Queue(settings)
-	fill(c)
-	c.batch.Queue(commit)
-	// An error leaves the transaction open; the pool then closes the connection,
-	// which ends it.
-	err := s.query(ctx, func(ctx context.Context) error { return s.pool.SendBatch(ctx, &c.batch).Close() })
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
-}
-
-// exists reports whether there is a delivery.
-func (s *Store) exists(ctx context.Context, key string) (bool, error) {
-	short, _ := s.texts.key(key)
-	var there bool
-	err := s.query(ctx, func(ctx context.Context) error {
-		return s.row(ctx, "SELECT EXISTS (SELECT FROM {{schema}}.tb_delivery WHERE key = $1)", short).Scan(&there)
-	})
-	return there, err
-}
-
-// missingOrBusy says why a statement about a delivery found no row to change.
-func (s *Store) missingOrBusy(ctx context.Context, what, key string) error {
-	there, err := s.exists(ctx, key)
-	switch {
-	case err != nil:
-	case there:
-		err = observer.ErrBusy
-	default:
-		err = observer.ErrNotFound
-	}
-	return fmt.Errorf("%s: %w", what, err)
 }
 
 // notFound turns the absence of a row into the answer it is.

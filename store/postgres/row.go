@@ -16,52 +16,94 @@ import (
 
 // columns is what scan reads, in its order. Its $1 is the clock.
 const columns = `coalesce(full_key, key), state, observer, action, action_type, reason, run_at, created_at, updated_at,
-    lease_owner, CASE WHEN lease_until > ` + clock + ` THEN lease_until END,
-    error, attempts, request, event, malformed, data, before`
+    lease_owner, CASE WHEN lease_until > ` + clock + ` THEN lease_until END, claims, claimed_at, lost_at,
+    error, attempts, request, event, malformed, data, before,
+    coalesce(full_queue, queue), coalesce(full_endpoint, endpoint), priority, ordering, block_when_dead,
+    prints, redrives, edited_at`
 
-// row is a delivery as it is stored.
+// row is a delivery as it is stored, without what the store sets by itself.
 type row struct {
-	state, observer, actionType, reason, err, attempts string
-
-	action int
-	runAt  pgtype.Timestamptz
+	key                         string
+	fullKey                     *string
+	state, observer, actionType string
+	reason, err, attempts       string
+	action                      int32
+	runAt                       pgtype.Timestamptz
 	// request, data and before are kept byte for byte. data is the Data of the
 	// event or the Raw of the malformed entry, before the before-image: the JSON
 	// form of an event carries changes instead, which lose how a number was
 	// written and whether a field was absent or null. event and malformed are
 	// everything else, as JSON.
 	request, event, malformed, data, before *string
+
+	band          bandKey
+	fullQueue     *string
+	fullEndpoint  *string
+	ordering      string
+	blockWhenDead bool
+	// lane is "" when the delivery has none. blocks is about its state; what is
+	// parked always blocks.
+	lane                          string
+	blocks                        bool
+	eventID, entityType, entityID string
+	prints                        *string
+	redrives                      int32
+	editedAt                      pgtype.Timestamptz
+	errorPrint                    string
 }
 
-func (e encoding) row(d *observer.Delivery) (row, error) {
-	if d.State != observer.Scheduled && d.State != observer.Dead {
-		return row{}, fmt.Errorf("the state is %q, want %q or %q", d.State, observer.Scheduled, observer.Dead)
-	}
-	r := row{
-		state: string(d.State), observer: e.encode(d.Observer), action: d.Action, actionType: e.encode(d.ActionType),
+// row encodes d as what stands in state.
+func (e encoding) row(d *observer.Delivery, state observer.State) (*row, error) {
+	r := &row{
+		state: string(state), observer: e.encode(d.Observer), action: int32(d.Action), actionType: e.encode(d.ActionType), //nolint:gosec // an index
 		reason: e.encode(string(d.Reason)), err: e.encode(d.Error), attempts: "[]", runAt: dueTime(d.RunAt),
-		request: e.nullable(d.Request),
+		request: e.nullable(d.Request), ordering: e.encode(string(d.Order)), blockWhenDead: d.BlockWhenDead,
+		redrives: int32(d.Redrives), errorPrint: observer.Fingerprint(d.Error), //nolint:gosec // a small number
 	}
-	var errs [3]error
+	r.key, r.fullKey = e.key(d.Key)
+	r.band.queue, r.fullQueue = e.name(d.Queue)
+	r.band.endpoint, r.fullEndpoint = e.name(d.Endpoint)
+	r.band.priority = int32(d.Priority) //nolint:gosec // 1 to 4
+	if !d.EditedAt.IsZero() {
+		r.editedAt = dueTime(d.EditedAt)
+	}
+	if lane := d.Lane(); lane != "" {
+		stored := *d
+		stored.State = state
+		r.lane, r.blocks = e.lane(lane), stored.Blocks()
+	}
+	return r, e.documents(r, d)
+}
+
+// documents encodes what is JSON.
+func (e encoding) documents(r *row, d *observer.Delivery) error {
+	var errs [4]error
 	if len(d.Attempts) > 0 {
 		var text *string
 		if text, errs[0] = e.json(d.Attempts); text != nil {
 			r.attempts = *text
 		}
 	}
+	if len(d.Prints) > 0 {
+		r.prints, errs[1] = e.json(d.Prints)
+	}
 	if d.Event != nil {
-		r.event, errs[1] = e.json(newEnvelope(d.Event))
+		r.event, errs[2] = e.json(newEnvelope(d.Event))
 		r.data, r.before = e.nullable(d.Event.Data), e.nullable(d.Event.Before)
+		r.eventID, r.entityType, r.entityID = e.encode(d.Event.ID), e.encode(d.Event.EntityType), e.encode(d.Event.EntityID)
 	}
 	if m := d.Malformed; m != nil {
-		r.malformed, errs[2] = e.json(newMalformedEnvelope(m))
+		r.malformed, errs[3] = e.json(newMalformedEnvelope(m))
 		r.data = e.nullable(m.Raw)
+		if d.Event == nil {
+			r.eventID, r.entityType, r.entityID = e.encode(m.ID), e.encode(m.EntityType), e.encode(m.EntityID)
+		}
 	}
-	return r, errors.Join(errs[:]...)
+	return errors.Join(errs[:]...)
 }
 
-// dueTime is a due time as it is stored. What has none is due now, and what is
-// due beyond the calendar of PostgreSQL never is.
+// dueTime is a due time as it is stored. What has none is due since it was
+// stored, and what is due beyond the calendar of PostgreSQL never is.
 func dueTime(t time.Time) pgtype.Timestamptz {
 	switch {
 	case t.IsZero(), t.Year() < -4000:
@@ -83,22 +125,35 @@ func timeOf(t pgtype.Timestamptz) time.Time {
 	return t.Time.UTC()
 }
 
-func scan(rows pgx.Row) (*observer.Delivery, error) {
+// scan reads columns, and then what more there is.
+func scan(rows pgx.Row, more ...any) (*observer.Delivery, error) {
 	var r row
 	var d observer.Delivery
-	var created, updated, leaseUntil pgtype.Timestamptz
+	var created, updated, leaseUntil, claimed, lost pgtype.Timestamptz
 	var leaseOwner string
-	err := rows.Scan(&d.Key, &r.state, &r.observer, &r.action, &r.actionType, &r.reason, &r.runAt, &created, &updated,
-		&leaseOwner, &leaseUntil, &r.err, &r.attempts, &r.request, &r.event, &r.malformed, &r.data, &r.before)
+	var claims int
+	err := rows.Scan(append([]any{
+		&d.Key, &r.state, &r.observer, &d.Action, &r.actionType, &r.reason, &r.runAt, &created, &updated,
+		&leaseOwner, &leaseUntil, &claims, &claimed, &lost,
+		&r.err, &r.attempts, &r.request, &r.event, &r.malformed, &r.data, &r.before,
+		&d.Queue, &d.Endpoint, &d.Priority, &r.ordering, &d.BlockWhenDead,
+		&r.prints, &d.Redrives, &r.editedAt,
+	}, more...)...)
 	if err != nil {
 		return nil, err
 	}
-	d.Key, d.State, d.Action = decode(d.Key), observer.State(r.state), r.action
+	d.Key, d.State = decode(d.Key), observer.State(r.state)
 	d.Observer, d.ActionType = decode(r.observer), decode(r.actionType)
+	d.Queue, d.Endpoint, d.Order = decode(d.Queue), decode(d.Endpoint), observer.Order(decode(r.ordering))
 	d.Reason, d.Error, d.RunAt = observer.Reason(decode(r.reason)), decode(r.err), timeOf(r.runAt)
-	d.CreatedAt, d.UpdatedAt = timeOf(created), timeOf(updated)
+	d.CreatedAt, d.UpdatedAt, d.EditedAt = timeOf(created), timeOf(updated), timeOf(r.editedAt)
 	if leaseUntil.Valid {
 		d.LeaseOwner, d.LeaseUntil = decode(leaseOwner), timeOf(leaseUntil)
+		d.State, d.ClaimedFrom, d.ClaimedAt = observer.Running, d.State, timeOf(claimed)
+		d.Lost, d.LostAt = max(claims-1, 0), timeOf(lost)
+	} else {
+		// Without a running lease all claims since the last outcome are lost.
+		d.Lost, d.LostAt = claims, timeOf(claimed)
 	}
 	r.decodeInto(&d)
 	return &d, nil
@@ -125,6 +180,11 @@ func (r *row) decodeInto(d *observer.Delivery) {
 	}
 	if len(d.Attempts) == 0 {
 		d.Attempts = nil
+	}
+	if r.prints != nil {
+		if err := json.Unmarshal([]byte(decode(*r.prints)), &d.Prints); err != nil {
+			d.Prints = nil // the action is then found by its index
+		}
 	}
 	d.Request = raw(r.request)
 	if r.request != nil && !json.Valid(d.Request) {

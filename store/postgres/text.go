@@ -13,9 +13,16 @@ import (
 // as a quoted string of Go, in ASCII.
 const escapeMark = `escaped:"`
 
-// maxKey is the length in bytes up to which a key is stored as it is: an index
-// of PostgreSQL holds 2,704 bytes at most.
-const maxKey = 1500
+// digestMark begins what stands for a text that is too long for an index.
+const digestMark = "sha256:"
+
+// maxKey and maxName are the lengths in bytes up to which a key and a name are
+// stored as they are: an index of PostgreSQL holds 2,704 bytes at most, and the
+// one that is claimed from holds two names.
+const (
+	maxKey  = 1500
+	maxName = 1000
+)
 
 // encoding makes texts of any bytes ones that the database can hold, and back.
 // PostgreSQL holds neither the NUL character nor invalid UTF-8.
@@ -53,13 +60,26 @@ func decode(stored string) string {
 }
 
 // key gives the columns key and full_key of a delivery.
-func (e encoding) key(key string) (short string, full *string) {
-	text := e.encode(key)
-	if len(text) <= maxKey {
+func (e encoding) key(key string) (short string, full *string) { return e.short(key, maxKey) }
+
+// name gives the columns for the name of a queue or an endpoint.
+func (e encoding) name(name string) (short string, full *string) { return e.short(name, maxName) }
+
+// lane gives the column lane.
+func (e encoding) lane(lane string) string {
+	short, _ := e.short(lane, maxKey)
+	return short
+}
+
+// short gives a text that an index can hold, and the text itself where that is
+// another one.
+func (e encoding) short(name string, limit int) (short string, full *string) {
+	text := e.encode(name)
+	if len(text) <= limit {
 		return text, nil
 	}
-	sum := sha256.Sum256([]byte(key))
-	return "sha256:" + hex.EncodeToString(sum[:]), &text
+	sum := sha256.Sum256([]byte(name))
+	return digestMark + hex.EncodeToString(sum[:]), &text
 }
 
 // nullable is the column for raw JSON, which may be anything: NULL when absent.

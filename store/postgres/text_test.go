@@ -66,7 +66,7 @@ func TestAnyBytes(t *testing.T) {
 		}
 	}
 	keys := 0
-	if err := s.DeliveryKeys(t.Context(), func(key string) {
+	if err := s.DeliveryKeys(t.Context(), func(key, _ string) {
 		keys++
 		if _, err := s.Delivery(t.Context(), key); err != nil {
 			t.Error(err)
@@ -88,7 +88,7 @@ func quoted(t *testing.T, text string) json.RawMessage {
 // wantStored stores a delivery, claims it, stores it again and reads it.
 func wantStored(t *testing.T, s *postgres.Store, name string, want *observer.Delivery) {
 	t.Helper()
-	if err := s.InsertDelivery(t.Context(), want); err != nil {
+	if _, err := s.InsertDeliveries(t.Context(), want); err != nil {
 		t.Errorf("%s: insert: %v", name, err)
 		return
 	}

@@ -1,0 +1,176 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	observer "github.com/fraiseql/observer"
+)
+
+const (
+	// stuckLanes are the lanes in which nothing is under way and something is
+	// parked: the first of each by the index.
+	stuckLanes = `
+WITH RECURSIVE lane AS (
+    (SELECT lane FROM {{schema}}.tb_delivery WHERE blocks ORDER BY lane LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.lane FROM {{schema}}.tb_delivery AS d WHERE d.blocks AND d.lane > lane.lane ORDER BY d.lane LIMIT 1)
+    FROM lane WHERE lane.lane IS NOT NULL)
+SELECT lane FROM lane
+WHERE lane IS NOT NULL
+    AND EXISTS (SELECT FROM {{schema}}.tb_delivery AS d WHERE d.blocks AND d.lane = lane.lane AND d.state = 'parked')
+    AND NOT EXISTS (SELECT FROM {{schema}}.tb_delivery AS d WHERE d.blocks AND d.lane = lane.lane AND d.` + underWay + `)`
+
+	// pruneBatch bounds a transaction, pruneUnusedEvery how often unused bands are
+	// looked for.
+	pruneBatch       = 1000
+	pruneUnusedEvery = time.Hour
+)
+
+// pruner is what a process remembers between two times of pruning.
+type pruner struct {
+	mu     sync.Mutex
+	floors map[observer.State]*floor
+	heal   time.Time // when to look for stuck lanes again
+	unused time.Time // when to look for unused bands again
+}
+
+// PruneDeliveries implements [observer.DeliveryStore]. Of each state those go
+// first that ended first.
+func (s *Store) PruneDeliveries(ctx context.Context, r observer.Retention, limit int) (removed int, err error) {
+	if err := s.writable(); err != nil {
+		return 0, fmt.Errorf("prune deliveries: %w", err)
+	}
+	s.pruner.mu.Lock()
+	defer s.pruner.mu.Unlock()
+	if err := s.heal(ctx); err != nil {
+		return 0, fmt.Errorf("queue what waits for nothing: %w", err)
+	}
+	gone := true // whether all that may go before dead letters is gone
+	for _, step := range []struct {
+		state  observer.State
+		before time.Time
+	}{{observer.Done, r.DoneBefore}, {observer.Dropped, r.DoneBefore}, {observer.Dead, r.DeadBefore}} {
+		if step.before.IsZero() || step.state == observer.Dead && !gone {
+			continue
+		}
+		n, all, err := s.pruneAll(ctx, step.state, step.before, limit-removed)
+		if removed += n; err != nil {
+			return removed, fmt.Errorf("prune deliveries: %w", err)
+		}
+		gone = gone && all
+	}
+	if now := time.Now(); now.After(s.pruner.unused) {
+		s.pruner.unused = now.Add(pruneUnusedEvery)
+		if err := s.pruneUnused(ctx); err != nil {
+			return removed, fmt.Errorf("prune queues: %w", err)
+		}
+	}
+	return removed, nil
+}
+
+// pruneAll removes what may go in one state, in batches. all is whether none is
+// left.
+func (s *Store) pruneAll(ctx context.Context, state observer.State, before time.Time, limit int) (removed int, all bool, err error) {
+	f := s.pruner.floor(state)
+	for removed < limit {
+		batch := min(limit-removed, pruneBatch)
+		from, full := f.start(time.Now())
+		n, err := s.pruneSome(ctx, state, []any{s.clockNow(), from, dueTime(before), batch}, f, full)
+		if removed += n; err != nil || n < batch {
+			return removed, full, err
+		}
+	}
+	return removed, false, nil
+}
+
+func (s *Store) pruneSome(ctx context.Context, state observer.State, args []any, f *floor, full bool) (removed int, err error) {
+	var last pgtype.Timestamptz
+	started := time.Now()
+	err = s.transact(ctx, func(c *change) {
+		c.rows(func(rows pgx.Rows) error {
+			var at pgtype.Timestamptz
+			_, err := pgx.ForEachRow(rows, []any{&at}, func() error {
+				if removed++; removed == 1 || before(last, at) {
+					last = at
+				}
+				return nil
+			})
+			return err
+		}, pruneSQL(state), args...)
+	})
+	if err != nil {
+		return 0, err
+	}
+	if now := time.Now(); full {
+		f.looked(now, now.Sub(started))
+	}
+	if removed > 0 {
+		f.taken += removed
+		f.at = later(f.at, last)
+	}
+	return removed, nil
+}
+
+// pruneSQL removes finished rows in one state, those first that ended first. The
+// state is a literal, for the index.
+func pruneSQL(state observer.State) string {
+	return `
+WITH gone AS MATERIALIZED (
+    SELECT key FROM {{schema}}.tb_delivery
+    WHERE state = '` + string(state) + `' AND updated_at >= $2 AND updated_at < $3 AND lease_until <= ` + clock + ` AND NOT blocks
+    ORDER BY updated_at LIMIT $4
+    FOR UPDATE SKIP LOCKED)
+DELETE FROM {{schema}}.tb_delivery AS d USING gone WHERE d.key = gone.key
+RETURNING d.updated_at`
+}
+
+func (p *pruner) floor(state observer.State) *floor {
+	if p.floors == nil {
+		p.floors = map[observer.State]*floor{}
+	}
+	if p.floors[state] == nil {
+		f := newFloor()
+		p.floors[state] = &f
+	}
+	return p.floors[state]
+}
+
+// heal queues parked deliveries that wait for nothing. That takes a small part of
+// the time, however many lanes there are.
+func (s *Store) heal(ctx context.Context) error {
+	started := time.Now()
+	if started.Before(s.pruner.heal) {
+		return nil
+	}
+	var lanes []string
+	if err := s.look(ctx, func(c *change) {
+		c.rows(func(rows pgx.Rows) (err error) {
+			lanes, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			return err
+		}, stuckLanes)
+	}); err != nil {
+		return err
+	}
+	for len(lanes) > 0 {
+		some := lanes[:min(len(lanes), maxLaneLocks)]
+		lanes = lanes[len(some):]
+		var done []freed
+		if err := s.transact(ctx, func(c *change) {
+			s.lockLanes(c, some)
+			s.release(c, &done, some)
+		}); err != nil {
+			return err
+		}
+		s.settle(ctx, done)
+	}
+	if cost := time.Since(started); cost > fullLookMin/fullLookShare {
+		s.pruner.heal = time.Now().Add(fullLookShare * cost)
+	}
+	return nil
+}

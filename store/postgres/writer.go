@@ -1,0 +1,213 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+const (
+	// maxOps bounds how many callers share a transaction, and so how long the
+	// first of them waits for the others.
+	maxOps = 256
+	// inFlight is how many transactions of a writer are on their way at once:
+	// while one waits for the disk the next one is worked on.
+	inFlight = 2
+	// oneByOne is how many changes are made at once after they failed together.
+	oneByOne = 4
+)
+
+// errClosed means that the store was closed.
+var errClosed = errors.New("the state store is closed")
+
+// writer makes changes for concurrent callers. Those that arrive while others
+// are on their way share the next transaction, so that callers pay for one round
+// trip and one sync of the disk together.
+type writer struct {
+	// commit makes changes in one transaction. Its error means that none was
+	// made; an answer to one of them is in its err.
+	commit func(ctx context.Context, ops []*op) error
+	ops    chan *op
+	slots  chan struct{}
+	stop   chan struct{}
+	done   chan struct{}
+}
+
+// op is a change that somebody waits for.
+type op struct {
+	ctx   context.Context //nolint:containedctx // that of the caller, who waits for it
+	taken atomic.Bool     // won by the writer, which then answers, or by a caller whose context ended first
+	reply chan error
+
+	// insert are the rows to store. A begun one is leased at once.
+	insert  []*newRow
+	hasDead bool
+	// update is the row to store instead of the one that owner holds.
+	update *row
+	owner  string
+	due    pgtype.Timestamptz // since when the updated row is
+
+	// err is the answer, besides what is noted in the rows.
+	err error
+}
+
+// newWriter starts a writer whose work is not bounded by ctx.
+func newWriter(ctx context.Context, commit func(context.Context, []*op) error) *writer {
+	w := &writer{
+		commit: commit, ops: make(chan *op), slots: make(chan struct{}, inFlight),
+		stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	go w.loop(context.WithoutCancel(ctx))
+	return w
+}
+
+// shut ends the writer after the changes under way.
+func (w *writer) shut() {
+	close(w.stop)
+	<-w.done
+}
+
+// do makes a change and returns after its commit. When ctx ends before it was
+// taken up it is never made. Later its outcome is awaited, so that it is not in
+// doubt; the change is given up when all who share its transaction are gone.
+func (w *writer) do(ctx context.Context, change *op) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	change.ctx, change.reply = ctx, make(chan error, 1)
+	select {
+	case w.ops <- change:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.done:
+		return errClosed
+	}
+	select {
+	case err := <-change.reply:
+		return err
+	case <-ctx.Done():
+		if change.taken.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+	}
+	err := <-change.reply
+	if errors.Is(err, context.Canceled) {
+		return ctx.Err()
+	}
+	return err
+}
+
+func (w *writer) loop(ctx context.Context) {
+	defer close(w.done)
+	var commits sync.WaitGroup
+	defer commits.Wait()
+	for {
+		select {
+		case w.slots <- struct{}{}:
+		case <-w.stop:
+			return
+		}
+		select {
+		case first := <-w.ops:
+			ops := w.collect(first)
+			commits.Go(func() {
+				w.make(ctx, ops)
+				<-w.slots
+			})
+		case <-w.stop:
+			return
+		}
+	}
+}
+
+// collect adds whoever waits already.
+func (w *writer) collect(first *op) []*op {
+	ops := []*op{first}
+	for len(ops) < maxOps {
+		select {
+		case next := <-w.ops:
+			ops = append(ops, next)
+		default:
+			return ops
+		}
+	}
+	return ops
+}
+
+// make makes changes and answers. When the database refuses them together each
+// is made alone, so that a failure hits only the change that causes it. What
+// would meet itself in one transaction is made after the others.
+func (w *writer) make(ctx context.Context, ops []*op) {
+	var together, after []*op
+	updates := map[string]bool{}
+	for _, o := range ops {
+		switch {
+		case !o.taken.CompareAndSwap(false, true): // its caller is gone
+		case o.update != nil && updates[o.update.key]:
+			after = append(after, o)
+		default:
+			if o.update != nil {
+				updates[o.update.key] = true
+			}
+			together = append(together, o)
+		}
+	}
+	if err := w.attempt(ctx, together); err != nil {
+		if len(together) == 1 || errors.Is(err, ErrConnect) || errors.Is(err, context.Canceled) {
+			answer(together, err)
+		} else {
+			w.alone(ctx, together)
+		}
+	} else {
+		answer(together, nil)
+	}
+	w.alone(ctx, after)
+}
+
+func answer(ops []*op, err error) {
+	for _, o := range ops {
+		if err == nil {
+			o.reply <- o.err
+		} else {
+			o.reply <- err
+		}
+	}
+}
+
+func (w *writer) alone(ctx context.Context, ops []*op) {
+	var rest sync.WaitGroup
+	slots := make(chan struct{}, oneByOne)
+	for _, o := range ops {
+		slots <- struct{}{}
+		rest.Go(func() {
+			one := []*op{o}
+			answer(one, w.attempt(ctx, one))
+			<-slots
+		})
+	}
+	rest.Wait()
+}
+
+// attempt makes changes as long as one of their callers waits.
+func (w *writer) attempt(ctx context.Context, ops []*op) error {
+	if len(ops) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	var waiting atomic.Int64
+	waiting.Store(int64(len(ops)))
+	for _, o := range ops {
+		o.err = nil
+		stop := context.AfterFunc(o.ctx, func() {
+			if waiting.Add(-1) == 0 {
+				cancel()
+			}
+		})
+		defer stop()
+	}
+	return w.commit(ctx, ops)
+}
