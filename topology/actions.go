@@ -17,6 +17,9 @@ import (
 type actions struct {
 	observers []executor.Observer
 	stored    map[string][]storedAction // by the name of the observer
+	crowd     *middleware.Crowd
+	// malformed records what is no event.
+	malformed middleware.FirstPass
 	// alert is that of the [alert] section for what is no dead letter; nil when
 	// there is none.
 	alert *middleware.Alerts
@@ -63,10 +66,11 @@ func (l *layers) buildActions(cfg *config.Config, deps config.Deps) (set *action
 			l.alerts = running
 		}
 	}()
-	set = &actions{stored: map[string][]storedAction{}}
+	set = &actions{stored: map[string][]storedAction{}, crowd: l.crowdOf(cfg)}
 	if err := l.buildAlerts(cfg, deps, set); err != nil {
 		return nil, err
 	}
+	set.malformed = l.firstPassOf(config.Observer{}, config.Action{}, nil, nil)
 	compiler, err := condition.NewCompiler()
 	if err != nil {
 		return nil, err
@@ -99,7 +103,7 @@ func (l *layers) buildObserver(o config.Observer, deps config.Deps, compiler *co
 		if err != nil {
 			return built, fmt.Errorf("action %d (%s): %w", i, a.Type, err)
 		}
-		built.Actions = append(built.Actions, l.firstPass(o, a, act, planOf(o, a, prints)))
+		built.Actions = append(built.Actions, l.firstPass(o, a, act, set.crowd, planOf(o, a, prints)))
 		set.stored[o.Name] = append(set.stored[o.Name], l.storedAction(o, a, act, built.Condition))
 	}
 	return built, nil

@@ -20,7 +20,7 @@ type layers struct {
 	alerts    map[string]*middleware.Alerts
 	worker    *delivery.Worker
 	endpoints *delivery.Endpoints
-	crowd     *middleware.Crowd
+	lanes     int                // of a relay
 	fallback  time.Duration      // timeout of an attempt of an action that names none
 	stored    *middleware.Stored // what earlier processes left
 	logger    *slog.Logger
@@ -64,12 +64,33 @@ func (l *layers) first(pass middleware.FirstPass) observer.Middleware[observer.A
 	)
 }
 
-func (l *layers) firstPassOf(o config.Observer, a config.Action, act observer.Action) middleware.FirstPass {
+// crowdShare is the part of all lanes that may wait for one endpoint for longer
+// than a moment.
+const crowdShare = 12
+
+// crowdOf bounds how many lanes wait for one endpoint. Where there is but one,
+// nobody else needs them.
+func (l *layers) crowdOf(cfg *config.Config) *middleware.Crowd {
+	receivers := 0
+	for _, o := range cfg.Observers {
+		for _, a := range o.Actions {
+			if a.Type != "log" {
+				receivers++
+			}
+		}
+	}
+	if receivers < 2 {
+		return nil
+	}
+	return middleware.NewCrowd(max(2, l.lanes/crowdShare))
+}
+
+func (l *layers) firstPassOf(o config.Observer, a config.Action, act observer.Action, crowd *middleware.Crowd) middleware.FirstPass {
 	preparer, _ := act.(observer.Preparer)
 	dead := l.deadLetter(o)
 	return middleware.FirstPass{
 		Queued: a.Mode == config.ModeQueued, Delay: a.Delay, Record: a.OnUnknown == config.OnUnknownDeadLetter,
-		Budget: a.Retry.InlineBudget, Crowd: l.crowd, Preparer: preparer,
+		Budget: a.Retry.InlineBudget, Crowd: crowd, Preparer: preparer,
 		Lanes: l.stored.Lanes(), Endpoints: l.endpoints, Keep: l.keep, Begin: l.begin, Wake: l.worker.Wake,
 		Bury: func(ctx context.Context, d *observer.Delivery, cause error) {
 			l.unalerted(o).Bury(ctx, d, cause)
@@ -130,8 +151,8 @@ func (l *layers) begin(ctx context.Context, d *observer.Delivery) (middleware.He
 
 // firstPass makes the executor's view of an action. plan fills in what the
 // configuration says about its deliveries.
-func (l *layers) firstPass(o config.Observer, a config.Action, act observer.Action, plan func(*observer.Delivery)) executor.Action {
-	pass := l.firstPassOf(o, a, act)
+func (l *layers) firstPass(o config.Observer, a config.Action, act observer.Action, crowd *middleware.Crowd, plan func(*observer.Delivery)) executor.Action {
+	pass := l.firstPassOf(o, a, act, crowd)
 	run := l.first(pass)(l.chain(a, l.unalerted(o), a.Retry.InlineBudget)(act))
 	return executor.Action{
 		Type: a.Type,

@@ -87,7 +87,7 @@ func TestChainOrder(t *testing.T) {
 				store := memorystore.New(memorystore.Config{})
 				l := newLayers(t, store, &out)
 				d := observer.NewDelivery(&observer.Event{ID: "e", Operation: observer.Insert}, "o", 0, "test")
-				run := l.firstPass(config.Observer{Name: "o", OnFailure: "dlq"}, config.Action{Type: "test", Retry: tt.retry}, tt.action, func(*observer.Delivery) {}).Run
+				run := l.firstPass(config.Observer{Name: "o", OnFailure: "dlq"}, config.Action{Type: "test", Retry: tt.retry}, tt.action, nil, func(*observer.Delivery) {}).Run
 				if _, err := run.Execute(t.Context(), d); err != nil {
 					t.Fatal(err)
 				}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/fraiseql/observer"
-	"github.com/fraiseql/observer/config"
 )
 
 // RunStored runs a delivery from the state store with the chain of its action
@@ -71,8 +70,7 @@ func (t *Topology) runUnmatched(ctx context.Context, d *observer.Delivery, actio
 // Invariant 10: what cannot be understood is kept, and the rest goes on.
 func (t *Topology) keepMalformed(ctx context.Context, m *observer.Malformed) error {
 	d := &observer.Delivery{Key: m.ID, Malformed: m}
-	pass := t.layers.firstPassOf(config.Observer{}, config.Action{}, nil)
-	return t.layers.bury(ctx, pass, d, observer.Permanent(observer.ReasonMalformed, errors.New(m.Reason)))
+	return t.layers.bury(ctx, t.actions.Load().malformed, d, observer.Permanent(observer.ReasonMalformed, errors.New(m.Reason)))
 }
 
 // runMalformed reads a repaired log entry again and runs it as an event.

@@ -89,16 +89,11 @@ func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
 	t.layers = &layers{
 		store:   t.Store,
 		observe: middleware.Observer{Logger: t.logger, Counters: t.Counters},
-		crowd:   middleware.NewCrowd(max(2, cfg.Performance.MaxConcurrency/crowdShare)),
-		worker:  t.Worker, endpoints: endpoints, fallback: cfg.Performance.ConcurrentTimeout,
+		worker:  t.Worker, endpoints: endpoints, lanes: cfg.Performance.MaxConcurrency, fallback: cfg.Performance.ConcurrentTimeout,
 		stored: stored, logger: t.logger,
 	}
 	return nil
 }
-
-// crowdShare is the part of all lanes that may wait for one endpoint for longer
-// than a moment.
-const crowdShare = 12
 
 func queuesOf(cfg *config.Config) map[string]int {
 	queues := map[string]int{}
