@@ -11,6 +11,7 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/backoff"
+	"github.com/fraiseql/observer/internal/failpoint"
 )
 
 // bulkPage is how many deliveries are read from the store at once.
@@ -52,7 +53,9 @@ func Requeue(ctx context.Context, store observer.DeliveryStore, filter observer.
 		return BulkResult{}, fmt.Errorf("requeue: %w", err)
 	}
 	return bulk(ctx, store, filter, opts, func(key string) (observer.State, error) {
-		return store.RequeueDelivery(ctx, key, time.Now())
+		state, err := store.RequeueDelivery(ctx, key, time.Now())
+		failpoint.Hit(failpoint.Requeued)
+		return state, err
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/failpoint"
 )
 
 // look claims what is due as far as there is room and begins it. more is true
@@ -61,6 +62,9 @@ func (w *Worker) claim(ctx, work context.Context, queue string, rest bool) (begu
 			return w.room(q, endpoint)
 		},
 	})
+	if len(due) > 0 {
+		failpoint.Hit(failpoint.Claimed)
+	}
 	for _, d := range due {
 		if w.begin(ctx, work, owner, d) {
 			begun++

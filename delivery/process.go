@@ -12,6 +12,7 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/backoff"
+	"github.com/fraiseql/observer/internal/failpoint"
 )
 
 // Run executes a claimed delivery and decides its State, which is Running when
@@ -131,6 +132,7 @@ func (p process) settle(ctx context.Context, d *observer.Delivery, was *origin) 
 		}
 		switch {
 		case err == nil:
+			failpoint.Hit(failpoint.Settled)
 			release(d)
 			return nil
 		case errors.Is(err, observer.ErrBusy), errors.Is(err, observer.ErrNotFound):
