@@ -13,8 +13,12 @@ import (
 	"github.com/fraiseql/observer"
 )
 
-// importBatch is how many lines are stored at once.
-const importBatch = 100
+const (
+	// importBatch is how many lines are stored at once.
+	importBatch = 100
+	// maxLost bounds the attempts that are made of the claims a line calls lost.
+	maxLost = 1000
+)
 
 // Export writes the selected deliveries as JSON lines, oldest first, and gives
 // their number. A filter without a state selects dead letters. Nothing of a
@@ -131,6 +135,8 @@ func valid(d *observer.Delivery) error {
 		return errors.New("its key is missing")
 	case (d.Event == nil) == (d.Malformed == nil):
 		return errors.New("it needs either an event or a malformed entry")
+	case d.Lost < 0 || d.Lost > maxLost:
+		return fmt.Errorf("its number of lost claims is %d, want 0 to %d", d.Lost, maxLost)
 	case d.Malformed != nil:
 		return nil
 	case d.Event.ID == "":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,7 +63,7 @@ func TestOneEndpointWithThousandsWaitingKeepsNobodyElseWaiting(t *testing.T) {
 func TestShareOfAnEndpoint(t *testing.T) {
 	t.Parallel()
 	for places, want := range map[int]int{1: 1, 2: 2, 3: 3, 4: 3, 5: 3, 8: 6, 50: 37} {
-		t.Run(fmt.Sprint(places), func(t *testing.T) {
+		t.Run(strconv.Itoa(places), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				store, r := newStore(), newRan(takes(time.Second))
@@ -165,7 +166,7 @@ func everything(t *testing.T, store observer.DeliveryStore) []*observer.Delivery
 func TestStrictLaneLeavesInOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store, w := newStore(), (*delivery.Worker)(nil)
+		store := newStore()
 		r := newRan(func(ctx context.Context, d *observer.Delivery) error {
 			if d.Event.ID == "e-1" && len(d.Attempts) == 0 {
 				d.Attempts = append(d.Attempts, observer.Attempt{Number: 1})
@@ -175,8 +176,7 @@ func TestStrictLaneLeavesInOrder(t *testing.T) {
 			return takes(100*time.Millisecond)(ctx, d)
 		})
 		put(t, store, many(4, "e", strict)...)
-		w, stop := work(t, store, r)
-		w.Wake()
+		_, stop := work(t, store, r)
 		<-time.After(20 * time.Second)
 		stop()
 		want := []string{"e-0 at 0s", "e-1 at 10.1s", "e-1 at 100ms", "e-2 at 10.2s", "e-3 at 10.3s"}

@@ -27,7 +27,16 @@ func (t exact) MarshalJSON() ([]byte, error) {
 	if !utf8.ValidString(string(t)) {
 		return json.Marshal(inBase64{[]byte(t)})
 	}
-	return json.Marshal(string(t))
+	return unescaped(string(t))
+}
+
+// unescaped is v as JSON in which <, > and & stand as they are.
+func unescaped(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -57,7 +66,7 @@ func (r raw) MarshalJSON() ([]byte, error) {
 		return append(append([]byte(`{"json":`), r...), '}'), nil
 	}
 	text := exact(r)
-	return json.Marshal(rawForm{Text: &text})
+	return unescaped(rawForm{Text: &text})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
