@@ -101,10 +101,18 @@ func everyChange(t *testing.T, s *postgres.Store) {
 		func() error { _, err := s.ClaimDelivery(t.Context(), key, "a", lease); return err },
 		func() error { return s.ExtendLease(t.Context(), key, "a", lease) },
 		func() error { d.State = observer.Scheduled; return s.UpdateDelivery(t.Context(), d, "a") },
-		func() error { _, err := s.ClaimDue(t.Context(), observer.Claim{Owner: "b", Lease: lease, Limit: 1}); return err },
+		func() error {
+			_, err := s.ClaimDue(t.Context(), observer.Claim{Owner: "b", Lease: lease, Limit: 1})
+			return err
+		},
 		func() error { d.Succeed(); return s.UpdateDelivery(t.Context(), d, "b") },
-		func() error { _, err := s.PruneDeliveries(t.Context(), observer.Retention{DoneBefore: time.Now()}, 1); return err },
-		func() error { return s.SaveEndpoint(t.Context(), observer.Endpoint{Name: "a", Pause: observer.PausedGone}) },
+		func() error {
+			_, err := s.PruneDeliveries(t.Context(), observer.Retention{DoneBefore: time.Now()}, 1)
+			return err
+		},
+		func() error {
+			return s.SaveEndpoint(t.Context(), observer.Endpoint{Name: "a", Pause: observer.PausedGone})
+		},
 	} {
 		if err := call(); err != nil {
 			t.Fatal(err)

@@ -78,7 +78,7 @@ func (s *Store) ClaimDue(ctx context.Context, c observer.Claim) ([]*observer.Del
 	if err := s.writable(); err != nil {
 		return nil, fmt.Errorf("claim due deliveries: %w", err)
 	}
-	l := s.bands.look(c.Room, c.Limit)
+	l := s.bands.look(s.time, c.Room, c.Limit)
 	defer s.bands.done(l)
 	var claimed []*observer.Delivery
 	for l.begin() {
@@ -136,7 +136,7 @@ func (s *Store) claimRound(ctx context.Context, c observer.Claim, l *looking) ([
 // deliveries do not count: nothing becomes due when they end. Neither do those
 // of deliveries that are due later than the next free one.
 func (s *Store) NextDue(ctx context.Context, room observer.Room) (time.Time, error) {
-	l := s.bands.look(room, 1)
+	l := s.bands.look(s.time, room, 1)
 	defer s.bands.done(l)
 	next := pgtype.Timestamptz{}
 	for l.begin() {

@@ -16,7 +16,7 @@ import (
 const (
 	// smallBand is how many rows are taken before a floor is relied on: few dead
 	// entries cost nothing.
-	smallBand = 500
+	smallBand = 1000
 	// window is how many of the rows taken last the floor stays behind, or margins
 	// in time: others may commit out of order.
 	window      = 1000
@@ -24,8 +24,8 @@ const (
 	// The time between looks from the beginning is a multiple of what the last one
 	// took, within bounds.
 	fullLookShare = 50
-	fullLookMin   = time.Second
-	fullLookMax   = time.Minute
+	fullLookFirst = time.Second
+	fullLookLast  = time.Minute
 )
 
 // floor is how far a range was taken.
@@ -68,7 +68,7 @@ func (f *floor) took(n int, until pgtype.Timestamptz, clock time.Time) {
 
 // looked takes note of what a look from the beginning cost.
 func (f *floor) looked(now time.Time, cost time.Duration) {
-	f.next = now.Add(min(max(fullLookShare*cost, fullLookMin), fullLookMax))
+	f.next = now.Add(min(max(fullLookShare*cost, fullLookFirst), fullLookLast))
 }
 
 func (f *floor) lower(due pgtype.Timestamptz) {

@@ -46,16 +46,6 @@ func insert(t testing.TB, s *postgres.Store, ds ...*observer.Delivery) {
 	}
 }
 
-// claimAll claims what is due, without bounds by queue and endpoint.
-func claimAll(t testing.TB, s *postgres.Store, owner string, limit int) []*observer.Delivery {
-	t.Helper()
-	ds, err := s.ClaimDue(t.Context(), observer.Claim{Owner: owner, Lease: lease, Limit: limit})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ds
-}
-
 func save(t testing.TB, s *postgres.Store, name string, p observer.Position) {
 	t.Helper()
 	if err := s.SaveCheckpoint(t.Context(), name, observer.Checkpoint{Position: p}); err != nil {

@@ -12,6 +12,7 @@ import (
 // bands turn out to be new or to have more than was asked for.
 type looking struct {
 	bands *bands
+	clock func() time.Time
 	room  observer.Room
 	limit int
 	left  int // how many more to take
@@ -61,8 +62,8 @@ func (p *probe) take(due pgtype.Timestamptz, clock time.Time) {
 }
 
 // look begins a look that is ended with done.
-func (b *bands) look(room observer.Room, limit int) *looking {
-	l := &looking{bands: b, room: room, limit: limit, left: limit, turns: map[turnKey]*turn{}, lows: map[bandKey]pgtype.Timestamptz{}}
+func (b *bands) look(clock func() time.Time, room observer.Room, limit int) *looking {
+	l := &looking{bands: b, clock: clock, room: room, limit: limit, left: limit, turns: map[turnKey]*turn{}, lows: map[bandKey]pgtype.Timestamptz{}}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.looks[l] = struct{}{}
@@ -149,7 +150,7 @@ func (l *looking) probe() {
 		share = min(share, (2*l.left+busy-1)/busy)
 	}
 	l.probes = l.probes[:0]
-	now := time.Now()
+	now := l.clock()
 	for _, t := range turns {
 		t.quota, t.taken, t.more, t.probed = min(share, t.room), 0, false, len(t.bands)
 		for _, b := range t.bands {
@@ -184,12 +185,12 @@ func (l *looking) end(started time.Time, taken int) {
 	}
 	l.bands.mu.Lock()
 	defer l.bands.mu.Unlock()
-	now := time.Now()
+	now := l.clock()
 	for _, p := range l.probes {
 		low, stored := l.lows[p.bandKey]
 		p.busy = p.taken > 0 || stored
 		if p.full {
-			p.looked(now, now.Sub(started))
+			p.looked(now, time.Since(started))
 		}
 		// Where there was room for more, all that is due was taken.
 		all := l.left > 0 && p.turn.taken < p.turn.quota && !clock.IsZero()
@@ -218,10 +219,10 @@ func (l *looking) end(started time.Time, taken int) {
 func (l *looking) seen(started time.Time) {
 	l.bands.mu.Lock()
 	defer l.bands.mu.Unlock()
-	now := time.Now()
+	now := l.clock()
 	for _, p := range l.probes {
 		if p.full {
-			p.looked(now, now.Sub(started))
+			p.looked(now, time.Since(started))
 		}
 		if p.found.Valid {
 			p.lower(p.found)

@@ -215,6 +215,14 @@ func (s *Store) clockNow() any {
 	return s.now()
 }
 
+// time is for what is done now and then: the progress of the clock counts.
+func (s *Store) time() time.Time {
+	if s.now == nil {
+		return time.Now()
+	}
+	return s.now()
+}
+
 // row runs a query for one row.
 func (s *Store) row(ctx context.Context, sql string, args ...any) pgx.Row {
 	return s.pool.QueryRow(ctx, s.schema.in(sql), args...)

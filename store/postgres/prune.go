@@ -51,19 +51,17 @@ func (s *Store) PruneDeliveries(ctx context.Context, r observer.Retention, limit
 	if err := s.heal(ctx); err != nil {
 		return 0, fmt.Errorf("queue what waits for nothing: %w", err)
 	}
-	gone := true // whether all that may go before dead letters is gone
 	for _, step := range []struct {
 		state  observer.State
 		before time.Time
 	}{{observer.Done, r.DoneBefore}, {observer.Dropped, r.DoneBefore}, {observer.Dead, r.DeadBefore}} {
-		if step.before.IsZero() || step.state == observer.Dead && !gone {
+		if step.before.IsZero() {
 			continue
 		}
-		n, all, err := s.pruneAll(ctx, step.state, step.before, limit-removed)
+		n, err := s.pruneAll(ctx, step.state, step.before, limit-removed)
 		if removed += n; err != nil {
 			return removed, fmt.Errorf("prune deliveries: %w", err)
 		}
-		gone = gone && all
 	}
 	if now := time.Now(); now.After(s.pruner.unused) {
 		s.pruner.unused = now.Add(pruneUnusedEvery)
@@ -74,24 +72,37 @@ func (s *Store) PruneDeliveries(ctx context.Context, r observer.Retention, limit
 	return removed, nil
 }
 
-// pruneAll removes what may go in one state, in batches. all is whether none is
-// left.
-func (s *Store) pruneAll(ctx context.Context, state observer.State, before time.Time, limit int) (removed int, all bool, err error) {
+// pruneAll removes what may go in one state, in batches.
+func (s *Store) pruneAll(ctx context.Context, state observer.State, until time.Time, limit int) (removed int, err error) {
 	f := s.pruner.floor(state)
 	for removed < limit {
 		batch := min(limit-removed, pruneBatch)
-		from, full := f.start(time.Now())
-		n, err := s.pruneSome(ctx, state, []any{s.clockNow(), from, dueTime(before), batch}, f, full)
-		if removed += n; err != nil || n < batch {
-			return removed, full, err
+		from, full := f.start(s.time())
+		if state == observer.Dead {
+			// They may be leased, or block a lane, and go later. There are not many.
+			from, full = dueTime(time.Time{}), true
+		}
+		started := time.Now()
+		n, last, err := s.prune(ctx, state, from, dueTime(until), batch)
+		if err != nil {
+			return removed, err
+		}
+		if full {
+			f.looked(s.time(), time.Since(started))
+		}
+		if removed += n; n > 0 {
+			f.taken += n
+			f.at = later(f.at, last)
+		}
+		if n < batch {
+			break
 		}
 	}
-	return removed, false, nil
+	return removed, nil
 }
 
-func (s *Store) pruneSome(ctx context.Context, state observer.State, args []any, f *floor, full bool) (removed int, err error) {
-	var last pgtype.Timestamptz
-	started := time.Now()
+// prune removes one batch, and says when the last of it ended.
+func (s *Store) prune(ctx context.Context, state observer.State, from, until pgtype.Timestamptz, batch int) (removed int, last pgtype.Timestamptz, err error) {
 	err = s.transact(ctx, func(c *change) {
 		c.rows(func(rows pgx.Rows) error {
 			var at pgtype.Timestamptz
@@ -102,19 +113,9 @@ func (s *Store) pruneSome(ctx context.Context, state observer.State, args []any,
 				return nil
 			})
 			return err
-		}, pruneSQL(state), args...)
+		}, pruneSQL(state), s.clockNow(), from, until, batch)
 	})
-	if err != nil {
-		return 0, err
-	}
-	if now := time.Now(); full {
-		f.looked(now, now.Sub(started))
-	}
-	if removed > 0 {
-		f.taken += removed
-		f.at = later(f.at, last)
-	}
-	return removed, nil
+	return removed, last, err
 }
 
 // pruneSQL removes finished rows in one state, those first that ended first. The
@@ -145,7 +146,7 @@ func (p *pruner) floor(state observer.State) *floor {
 // the time, however many lanes there are.
 func (s *Store) heal(ctx context.Context) error {
 	started := time.Now()
-	if started.Before(s.pruner.heal) {
+	if s.time().Before(s.pruner.heal) {
 		return nil
 	}
 	var lanes []string
@@ -169,8 +170,8 @@ func (s *Store) heal(ctx context.Context) error {
 		}
 		s.settle(ctx, done)
 	}
-	if cost := time.Since(started); cost > fullLookMin/fullLookShare {
-		s.pruner.heal = time.Now().Add(fullLookShare * cost)
+	if cost := time.Since(started); cost > fullLookFirst/fullLookShare {
+		s.pruner.heal = s.time().Add(fullLookShare * cost)
 	}
 	return nil
 }
