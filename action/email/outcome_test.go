@@ -26,7 +26,7 @@ func (c onDot) Write(p []byte) (int, error) {
 
 // toDot makes an attempt with a server that answers with lines, on a connection
 // that treats the final dot in its own way.
-func toDot(t *testing.T, instead func(conn net.Conn, p []byte) (int, error), lines ...string) (observer.Result, error) {
+func toDot(ctx context.Context, t *testing.T, instead func(conn net.Conn, p []byte) (int, error), lines ...string) (observer.Result, error) {
 	t.Helper()
 	address, _ := script(t, lines...)
 	server := Server{Host: "127.0.0.1", Port: address.Port, TLS: noTLS, From: "a@example.com"}
@@ -37,7 +37,7 @@ func toDot(t *testing.T, instead func(conn net.Conn, p []byte) (int, error), lin
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a.Execute(t.Context(), delivery())
+	return a.Execute(ctx, delivery())
 }
 
 // The server's side of the dialogue up to the final dot; what it says then comes
@@ -68,7 +68,7 @@ func TestReplyToTheFinalDotDecides(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			result, err := toDot(t, write, answering(tt.reply)...)
+			result, err := toDot(t.Context(), t, write, answering(tt.reply)...)
 			if result.Status != tt.status || (err != nil) != tt.failed {
 				t.Errorf("%+v, %v", result, err)
 			}
@@ -85,7 +85,7 @@ func TestHalfAReplyLeavesTheOutcomeUnknown(t *testing.T) {
 		n, err := conn.Write(p)
 		return n, errors.Join(err, conn.(*net.TCPConn).CloseRead())
 	}
-	_, err := toDot(t, cut, answering("250-tak")...)
+	_, err := toDot(t.Context(), t, cut, answering("250-tak")...)
 	if !observer.Retryable(err) || !observer.IsOutcomeUnknown(err) {
 		t.Errorf("%v, want a transient error with an unknown outcome", err)
 	}
@@ -96,7 +96,7 @@ func TestMessageWithoutItsFinalDotIsNotTaken(t *testing.T) {
 	for name, left := range map[string]int{"nothing of it": 1 << 20, "all but the line end": 2, "all but the dot": 3} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := toDot(t, func(conn net.Conn, p []byte) (int, error) {
+			_, err := toDot(t.Context(), t, func(conn net.Conn, p []byte) (int, error) {
 				n, err := conn.Write(p[:max(len(p)-left, 0)])
 				return n, errors.Join(err, conn.Close(), net.ErrClosed)
 			}, "220 hi", "250 mail.test", "250 ok", "250 ok", "354 go on")
@@ -110,7 +110,7 @@ func TestMessageWithoutItsFinalDotIsNotTaken(t *testing.T) {
 func TestReplyBeforeTheFinalDotIsHeard(t *testing.T) {
 	t.Parallel()
 	broken := func(net.Conn, []byte) (int, error) { return 0, net.ErrClosed }
-	result, err := toDot(t, broken, answering("552 too big")...)
+	result, err := toDot(t.Context(), t, broken, answering("552 too big")...)
 	if result.Status != 552 || observer.Retryable(err) || observer.IsOutcomeUnknown(err) {
 		t.Errorf("%+v, %v; want the refusal of the server", result, err)
 	}

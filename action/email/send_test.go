@@ -211,19 +211,18 @@ func TestContextEndsEveryStepOfTheDialogue(t *testing.T) {
 	for n := range len(steps) + 1 {
 		t.Run(fmt.Sprintf("after %d lines", n), func(t *testing.T) {
 			t.Parallel()
-			address, _ := script(t, steps[:n]...)
-			a, err := New(simple(), Server{Host: "127.0.0.1", Port: address.Port, TLS: noTLS, From: "a@example.com"}, new(net.Dialer).DialContext)
-			if err != nil {
-				t.Fatal(err)
-			}
 			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(50*time.Millisecond, cancel)
-			_, err = a.Execute(ctx, delivery())
-			if !errors.Is(err, context.Canceled) || !observer.Retryable(err) {
-				t.Errorf("%v, want context.Canceled, transient", err)
+			defer cancel()
+			sent := n == len(steps)
+			if !sent {
+				time.AfterFunc(50*time.Millisecond, cancel)
 			}
-			if sent := n == len(steps); observer.IsOutcomeUnknown(err) != sent {
-				t.Errorf("%v: unknown %t, want %t", err, !sent, sent)
+			_, err := toDot(ctx, t, func(conn net.Conn, p []byte) (int, error) {
+				defer cancel()
+				return conn.Write(p)
+			}, steps[:n]...)
+			if !errors.Is(err, context.Canceled) || !observer.Retryable(err) || observer.IsOutcomeUnknown(err) != sent {
+				t.Errorf("%v, want context.Canceled, transient, with an unknown outcome: %t", err, sent)
 			}
 		})
 	}
