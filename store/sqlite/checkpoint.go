@@ -13,6 +13,8 @@ import (
 const (
 	selectCheckpoints = `SELECT name, position, done, saved_at FROM tb_checkpoint`
 
+	selectCheckpoint = selectCheckpoints + ` WHERE name = ?`
+
 	saveCheckpoint = `
 INSERT INTO tb_checkpoint (name, position, done, saved_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE
@@ -21,7 +23,7 @@ SET position = excluded.position, done = excluded.done, saved_at = excluded.save
 
 // LoadCheckpoint implements [observer.CheckpointStore].
 func (s *Store) LoadCheckpoint(ctx context.Context, name string) (observer.Checkpoint, error) {
-	row := s.read.QueryRowContext(ctx, selectCheckpoints+" WHERE name = ?", name)
+	row := s.read.QueryRowContext(ctx, selectCheckpoint, name)
 	_, cp, err := scanCheckpoint(row)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = observer.ErrNotFound

@@ -1,7 +1,6 @@
 package sqlite_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +32,7 @@ const (
 
 func TestMain(m *testing.M) {
 	children := map[string]func(context.Context, *sqlite.Store, *acks) error{
-		"write": childWrite, "open": childOpen, "claim": childClaim,
+		"write": childWrite, "open": childOpen, "claim": childClaim, "lanes": childLanes,
 	}
 	child, ok := children[os.Getenv(childMode)]
 	if !ok {
@@ -144,6 +143,10 @@ type oracle struct {
 	saved                       map[string]int
 }
 
+func newOracle() *oracle {
+	return &oracle{stored: map[string]bool{}, finishing: map[string]bool{}, finished: map[string]bool{}, saved: map[string]int{}}
+}
+
 func (o *oracle) read(t *testing.T, line string) {
 	t.Helper()
 	words := strings.Fields(line)
@@ -170,42 +173,19 @@ func (o *oracle) read(t *testing.T, line string) {
 func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "state.db")
-	o := &oracle{stored: map[string]bool{}, finishing: map[string]bool{}, finished: map[string]bool{}, saved: map[string]int{}}
+	o := newOracle()
 	rounds := 12
 	if testing.Short() {
 		rounds = 3
 	}
 	for range rounds {
-		killChild(t, path, o, rand.IntN(400))
+		killChildIn(t, "write", path, o, rand.IntN(400))
 		o.check(t, path)
 	}
 	if len(o.finished) == 0 || len(o.saved) == 0 {
 		t.Errorf("got %d finished and %d saved: the test tests nothing", len(o.finished), len(o.saved))
 	}
 	wantSound(t, path)
-}
-
-// killChild kills a writing process after some of its lines, wherever it is
-// then, and reads what it had printed.
-func killChild(t *testing.T, path string, o *oracle, after int) {
-	t.Helper()
-	cmd, stdout := startChild(t, "write", path)
-	lines := bufio.NewReader(stdout)
-	for n := 0; ; n++ {
-		if n == after {
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		line, err := lines.ReadString('\n')
-		if err != nil {
-			break // a line cut off by the kill was not acknowledged to anybody
-		}
-		o.read(t, line)
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Fatal("the child ended by itself")
-	}
 }
 
 func (o *oracle) check(t *testing.T, path string) {

@@ -22,9 +22,11 @@ func writeQueries() []string {
 	}
 }
 
+const selectDelivery = `SELECT ` + columns + ` FROM tb_delivery WHERE key = ?`
+
 // Delivery implements [observer.DeliveryStore].
 func (s *Store) Delivery(ctx context.Context, key string) (*observer.Delivery, error) {
-	found := s.read.QueryRowContext(ctx, "SELECT "+columns+" FROM tb_delivery WHERE key = ?", key)
+	found := s.read.QueryRowContext(ctx, selectDelivery, key)
 	d, err := scan(found, s.now())
 	if errors.Is(err, sql.ErrNoRows) {
 		err = observer.ErrNotFound
@@ -69,22 +71,30 @@ func (c *conditions) equal(column, value string) {
 	}
 }
 
+// unfinished is for a known state: it is written out, for the partial indexes.
+func (c *conditions) unfinished(state observer.State, now int64) {
+	if state == observer.Running {
+		c.add("lease_until > 0 AND lease_until > ?", now)
+		return
+	}
+	if state.Due() {
+		c.add("due_at IS NOT NULL")
+	}
+	c.add("state = '"+string(state)+"' AND lease_until <= ?", now)
+}
+
 func listing(f *observer.DeliveryFilter, now int64) (query string, args []any) {
 	c := conditions{where: []string{"true"}}
 	order := "created_at"
 	switch {
-	case f.State == observer.Running:
-		c.add("lease_until > 0 AND lease_until > ?", now)
+	case f.State == "":
 	case f.State == observer.Dead:
 		c.add("state = 'dead' AND lease_until <= ?", now) // literal, for the partial index
-	case f.State.Due(), f.State == observer.Parked:
+	case f.State.Due(), f.State == observer.Parked, f.State == observer.Running:
 		// These are few among all: they are found in their own index and sorted.
 		order = "+created_at"
-		c.add("state = '"+string(f.State)+"' AND lease_until <= ?", now)
-		if f.State.Due() {
-			c.add("due_at IS NOT NULL")
-		}
-	case f.State != "":
+		c.unfinished(f.State, now)
+	default:
 		c.add("state = ? AND lease_until <= ?", string(f.State), now)
 	}
 	if f.EventID != "" {

@@ -14,17 +14,19 @@ const (
 	// [row.args], and storedArgs their values.
 	stored = `state, observer, action, action_type, reason, run_at, queue, endpoint, priority, ordering,
     block_when_dead, lane, blocks, blocks_queued, event_id, entity_type, entity_id, redrives,
-    edited_at, error_print, prints, error, attempts, request, event, malformed, data, before`
+    edited_at, error_print, prints, error, attempts, request, event, malformed, data, before, rank`
 	storedArgs = `?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28`
+    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29`
 
 	// insertDelivery checks the cap and inserts in one statement; no row changes
-	// when the key is there or the cap is reached.
+	// when the key is there or the cap is reached. ?30 is whether it is due at its
+	// time, which is now if it has none.
 	insertDelivery = `
 INSERT INTO tb_delivery (` + stored + `,
-    key, created_at, updated_at, lease_owner, lease_until, claims, claimed_at, lost_at)
-SELECT ` + storedArgs + `, ?29, ?30, ?30, ?31, ?32, ?33, ?34, 0
-WHERE ?1 <> 'dead' OR (SELECT n FROM tb_finished_count WHERE state = 'dead') < ?35
+    due_at, key, created_at, updated_at, lease_owner, lease_until, claims, claimed_at, lost_at)
+SELECT ` + storedArgs + `,
+    iif(?30, iif(?6 = 0, ?32, ?6), NULL), ?31, ?32, ?32, ?33, ?34, ?35, ?36, 0
+WHERE ?1 <> 'dead' OR (SELECT n FROM tb_finished_count WHERE state = 'dead') < ?37
 ON CONFLICT (key) DO NOTHING`
 
 	existsDelivery = `SELECT count(*) FROM tb_delivery WHERE key = ?`

@@ -26,7 +26,8 @@ SELECT EXISTS (SELECT 1 FROM tb_delivery WHERE lane = ?1 AND blocks = 1 AND stat
     OR EXISTS (SELECT 1 FROM tb_delivery WHERE lane = ?1 AND state = 'parked' AND pk_delivery < ?3 AND event_id <> ?2)`
 
 	// queued ends parking: due now, unless its own time is later.
-	queued = `state = 'queued', updated_at = ?2, run_at = max(run_at, ?2), blocks = blocks_queued`
+	queued = `state = 'queued', updated_at = ?2, run_at = max(run_at, ?2), due_at = max(run_at, ?2),
+    blocks = blocks_queued`
 
 	queueDelivery = `UPDATE tb_delivery SET ` + queued + ` WHERE pk_delivery = ?1 AND state = 'parked'`
 

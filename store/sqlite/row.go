@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -91,12 +92,13 @@ func (r *row) encodeLane(d *observer.Delivery) {
 // park has the row wait behind another of its lane.
 func (r *row) park() { r.state, r.blocks = string(observer.Parked), true }
 
-// args are the values of columns that insertDelivery and updateDelivery set.
+// args are the values of the columns in [stored], and whether workers claim it.
 func (r *row) args() []any {
 	return []any{
 		r.state, r.observer, r.action, r.actionType, r.reason, r.runAt, r.queue, r.endpoint, r.priority, r.ordering,
 		r.blockWhenDead, r.lane, r.blocks, r.blocksQueued, r.eventID, r.entityType, r.entityID, r.redrives,
 		r.editedAt, r.errorPrint, r.prints, r.err, r.attempts, r.request, r.event, r.malformed, r.data, r.before,
+		cmp.Or(r.priority, observer.DefaultPriority), observer.State(r.state).Due(),
 	}
 }
 

@@ -23,6 +23,17 @@
 // needs shared memory. All writes of a Store go through one goroutine and one
 // connection; readers have connections of their own and never wait for writes.
 //
+// # Deliveries
+//
+// A row of tb_delivery is a delivery; that it is running follows from its lease.
+// All rules are kept by the one writer, which has the lock of the file before it
+// reads: no other process changes a lane between looking at it and parking or
+// releasing in it. Claims find what is due through tb_band, a small table of the
+// queues, endpoints and priorities that have something, and one probe of an index
+// for each of those that have room, so that a claim costs the same with a million
+// deliveries waiting for one endpoint. Finished rows stay until they are pruned;
+// their numbers are kept, not counted.
+//
 // # Time
 //
 // Leases and due times follow [Config.Now], by default the clock of this

@@ -41,3 +41,11 @@ func TestStore(t *testing.T) {
 		return open(t, sqlite.Config{Path: filepath.Join(dir, "state.db"), MaxDead: opts.MaxDead, Now: opts.Now})
 	})
 }
+
+func TestPruneQueuesWhatWasLeftBehind(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	storetest.Stranded(t, opened(t, sqlite.Config{Path: path}), func(key string) {
+		execute(t, path, "DELETE FROM tb_delivery WHERE key = ?", key)
+	})
+}

@@ -12,14 +12,16 @@ import (
 
 const (
 	// updateDelivery changes no row of another owner, and none that blocks its
-	// lane unless ?32 is 1.
+	// lane unless ?34 is 1.
 	updateDelivery = `
 UPDATE tb_delivery SET (` + stored + `) = (` + storedArgs + `),
-    updated_at = ?31, lease_owner = '', lease_until = 0, claims = 0, claimed_at = 0, lost_at = 0
-WHERE key = ?29 AND lease_owner = ?30 AND lease_until > ?31 AND blocks <= ?32`
+    due_at = iif(?30, iif(?6 = 0, created_at, ?6), NULL),
+    updated_at = ?33, lease_owner = '', lease_until = 0, claims = 0, claimed_at = 0, lost_at = 0
+WHERE key = ?31 AND lease_owner = ?32 AND lease_until > ?33 AND blocks <= ?34`
 
 	requeueDelivery = `
 UPDATE tb_delivery SET state = ?2, run_at = ?3, updated_at = ?4, redrives = redrives + (state = 'dead'),
+    due_at = iif(?2 = 'queued', iif(?3 = 0, created_at, ?3), NULL),
     blocks = iif(?2 = 'parked', 1, blocks_queued)
 WHERE pk_delivery = ?1`
 
@@ -107,7 +109,13 @@ func (s *Store) RequeueDelivery(ctx context.Context, key string, at time.Time) (
 		if _, err := tx.exec(requeueDelivery, p.pk, string(state), micros(at), now); err != nil || !p.blocks {
 			return err
 		}
-		return tx.release(p.lane, now)
+		if err := tx.release(p.lane, now); err != nil {
+			return err
+		}
+		// What was before it may have kept nobody waiting, and itself with them.
+		p, _, err = tx.find(key)
+		state = p.state
+		return err
 	})
 	if err != nil {
 		return "", err

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"path/filepath"
@@ -112,6 +113,25 @@ func TestOneFailureInABatchIsItsOwn(t *testing.T) {
 		if _, got := all[name]; got != want {
 			t.Errorf("change %s stored: got %t, want %t", name, got, want)
 		}
+	}
+}
+
+// What a change finds stays so until it commits, whatever other processes do:
+// nobody else begins to write after it began.
+func TestAChangeHasTheLockBeforeItReads(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	other, err := sql.Open("sqlite", s.path+"?_busy_timeout=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close() //nolint:errcheck // it changed nothing
+	err = s.writer.do(t.Context(), func(*session) error {
+		_, err := other.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+		return err
+	})
+	if !isBusy(err) {
+		t.Errorf("another writer: got error %v, want busy", err)
 	}
 }
 

@@ -29,10 +29,11 @@ CREATE TABLE tb_delivery_new (
     queue           TEXT    NOT NULL,
     endpoint        TEXT    NOT NULL,
     priority        INTEGER NOT NULL,
-    -- NULL unless workers claim it, else when.
-    due_at          INTEGER GENERATED ALWAYS AS (CASE WHEN state IN ('queued', 'scheduled', 'unknown')
-                        THEN CASE run_at WHEN 0 THEN created_at ELSE run_at END END) VIRTUAL,
-    rank            INTEGER GENERATED ALWAYS AS (CASE priority WHEN 0 THEN 2 ELSE priority END) VIRTUAL,
+    -- What the priority counts as, and when workers may claim the delivery: NULL
+    -- unless it is queued, scheduled or unknown. No generated columns: with those
+    -- SQLite reads the row beside the index.
+    rank            INTEGER NOT NULL,
+    due_at          INTEGER,
     ordering        TEXT    NOT NULL,
     block_when_dead INTEGER NOT NULL,
     lane            TEXT    NOT NULL,
@@ -59,12 +60,12 @@ CREATE TABLE tb_delivery_new (
 -- A lease that was not given back is an attempt of which nobody knows how far it
 -- came. It began after the last update.
 INSERT INTO tb_delivery_new (pk_delivery, key, state, observer, action, action_type, reason, run_at, created_at,
-    updated_at, lease_owner, lease_until, claims, claimed_at, lost_at, queue, endpoint, priority, ordering,
-    block_when_dead, lane, blocks, blocks_queued, event_id, entity_type, entity_id, redrives, edited_at, error_print,
+    updated_at, lease_owner, lease_until, claims, claimed_at, lost_at, queue, endpoint, priority, rank, due_at,
+    ordering, block_when_dead, lane, blocks, blocks_queued, event_id, entity_type, entity_id, redrives, edited_at, error_print,
     prints, error, attempts, request, event, malformed, data, before)
 SELECT pk_delivery, key, state, observer, action, action_type, reason, run_at, created_at,
-    updated_at, lease_owner, lease_until, lease_until > 0, iif(lease_until > 0, updated_at, 0), 0, '', '', 0, '',
-    0, '', 0, 0, coalesce(subject ->> 'id', ''), coalesce(subject ->> 'entity_type', ''),
+    updated_at, lease_owner, lease_until, lease_until > 0, iif(lease_until > 0, updated_at, 0), 0, '', '', 0, 2,
+    iif(state = 'scheduled', iif(run_at = 0, created_at, run_at), NULL), '', 0, '', 0, 0, coalesce(subject ->> 'id', ''), coalesce(subject ->> 'entity_type', ''),
     coalesce(subject ->> 'entity_id', ''), 0, 0, '',
     NULL, error, attempts, request, event, malformed, data, before
 FROM (SELECT *, CASE WHEN json_valid(event) THEN event WHEN json_valid(malformed) THEN malformed END AS subject
@@ -83,7 +84,7 @@ CREATE INDEX idx_delivery_done ON tb_delivery (updated_at, pk_delivery) WHERE st
 CREATE INDEX idx_delivery_buried ON tb_delivery (updated_at, pk_delivery) WHERE state = 'dead' AND blocks = 0;
 -- Those of a lane that are on their way, and those that are parked: by place, and
 -- by event.
-CREATE INDEX idx_delivery_blocking ON tb_delivery (lane, event_id) WHERE blocks = 1 AND state <> 'parked';
+CREATE INDEX idx_delivery_blocking ON tb_delivery (lane, event_id, state) WHERE blocks = 1 AND state <> 'parked';
 CREATE INDEX idx_delivery_parked ON tb_delivery (lane, pk_delivery, event_id) WHERE state = 'parked';
 CREATE INDEX idx_delivery_parked_event ON tb_delivery (lane, event_id, endpoint) WHERE state = 'parked';
 
@@ -101,8 +102,18 @@ CREATE INDEX idx_band_due ON tb_band (due_at);
 INSERT INTO tb_band (queue, endpoint, rank, due_at)
 SELECT queue, endpoint, rank, min(due_at) FROM tb_delivery WHERE due_at IS NOT NULL GROUP BY queue, endpoint, rank;
 
--- Triggers keep bands and counts true for every statement, also those of a
--- person with a SQL shell.
+-- Triggers keep due times, bands and counts true for every statement, also those
+-- of a person with a SQL shell.
+
+-- +goose StatementBegin
+CREATE TRIGGER tg_delivery_due AFTER UPDATE OF state, run_at ON tb_delivery
+WHEN NEW.due_at IS NOT iif(NEW.state IN ('queued', 'scheduled', 'unknown'), iif(NEW.run_at = 0, NEW.created_at, NEW.run_at), NULL)
+BEGIN
+    UPDATE tb_delivery
+    SET due_at = iif(NEW.state IN ('queued', 'scheduled', 'unknown'), iif(NEW.run_at = 0, NEW.created_at, NEW.run_at), NULL)
+    WHERE pk_delivery = NEW.pk_delivery;
+END;
+-- +goose StatementEnd
 
 -- +goose StatementBegin
 CREATE TRIGGER tg_delivery_band_insert AFTER INSERT ON tb_delivery WHEN NEW.due_at IS NOT NULL
@@ -113,7 +124,7 @@ END;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE TRIGGER tg_delivery_band_update AFTER UPDATE OF state, run_at, queue, endpoint, priority ON tb_delivery
+CREATE TRIGGER tg_delivery_band_update AFTER UPDATE OF due_at, queue, endpoint, rank ON tb_delivery
 WHEN NEW.due_at IS NOT NULL
 BEGIN
     INSERT INTO tb_band (queue, endpoint, rank, due_at) VALUES (NEW.queue, NEW.endpoint, NEW.rank, NEW.due_at)
