@@ -66,9 +66,6 @@ func (s *Store) UpdateDelivery(ctx context.Context, d *observer.Delivery, owner 
 	unclaim(r.Delivery)
 	r.CreatedAt, r.UpdatedAt = created, s.clock()
 	s.index(r, before)
-	if r.State == observer.Parked && !s.blockedAtItsPlace(r) {
-		s.queue(r)
-	}
 	s.release(lane)
 	return nil
 }

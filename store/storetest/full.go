@@ -56,6 +56,9 @@ func testFullUpdate(t *testing.T, h *harness) {
 	wantDiff(t, "dead", keysOf(dead(1), dead(2), dead(3), dead(4)), list(t, s, observer.DeliveryFilter{State: observer.Dead}))
 	remove(t, s, dead(1).Key)
 	wantError(t, "insert at the cap again", insertError(t, s, dead(5)), observer.ErrFull)
+	insert(t, s, scheduled(6, h.clock.Now()))
+	fail(t, s, delivery(6).Key, observer.Dead) // one more than there may be
+	wantDiff(t, "stored beside them", 1, insert(t, s, dead(2), queued(7, h.clock.Now())))
 }
 
 func testFullMakesRoom(t *testing.T, h *harness) {

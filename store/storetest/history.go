@@ -60,6 +60,7 @@ type history struct {
 // newHistory empties the store: opening one for each history takes too long.
 func newHistory(t *rapid.T, h *harness, s observer.StateStore) *history {
 	h.clock.advance(2 * lease)
+	prune(t, s, observer.Retention{DoneBefore: h.clock.Now(), DeadBefore: h.clock.Now()}, 1000)
 	for _, key := range list(t, s, observer.DeliveryFilter{}) {
 		remove(t, s, key)
 	}

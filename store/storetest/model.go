@@ -89,9 +89,6 @@ func (m *model) update(d *observer.Delivery) {
 	*r = modelRow{Delivery: d.Clone()}
 	r.LeaseOwner, r.LeaseUntil = "", time.Time{}
 	r.CreatedAt, r.UpdatedAt = created, m.now()
-	if r.State == observer.Parked && !m.waits(r) {
-		m.queue(r)
-	}
 	m.release(r.Lane())
 }
 
