@@ -25,6 +25,11 @@ type Options struct {
 	// Build wires the parts; topology.Build when nil, which takes any
 	// configuration.
 	Build func(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*topology.Topology, error)
+	// WorkerOnly runs nothing but the worker of stored deliveries: no change log
+	// is read, and no observed database is connected to. Any number of such
+	// processes, and one daemon, share a state. What is old is removed by the
+	// daemon.
+	WorkerOnly bool
 	// Logger is slog.Default() when nil.
 	Logger *slog.Logger
 }
@@ -41,7 +46,8 @@ type App struct {
 }
 
 // New wires a daemon and opens its state. It fails when another daemon runs on
-// the same state. Call [App.Close] when Run is not called.
+// the same state, unless it is to be a worker only. Call [App.Close] when Run is
+// not called.
 func New(ctx context.Context, opts Options) (*App, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
@@ -49,7 +55,7 @@ func New(ctx context.Context, opts Options) (*App, error) {
 	if opts.Build == nil {
 		opts.Build = topology.Build
 	}
-	locked, err := acquire(ctx, opts.Config.State, opts.Logger)
+	locked, err := lockFor(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -63,11 +69,18 @@ func New(ctx context.Context, opts Options) (*App, error) {
 	}, nil
 }
 
+func lockFor(ctx context.Context, opts Options) (lock, error) {
+	if opts.WorkerOnly {
+		return unlocked{}, nil
+	}
+	return acquire(ctx, opts.Config.State, opts.Logger)
+}
+
 // Run runs the daemon until ctx ends, drains it, and releases what [New]
 // opened. When it returns, nothing it started is running.
 func (a *App) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, a.Close()) }()
-	if err := a.check(ctx); err != nil {
+	if err := a.begin(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to stop while starting
 		}
@@ -85,8 +98,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 			failed <- part(ctx)
 		}()
 	}
-	a.logger.Info("running", "databases", len(a.topology.Databases), "observers", len(a.opts.Config.Observers),
-		"state", a.opts.Config.State.Place())
+	a.announce()
 	var errs []error
 	for range parts {
 		errs = append(errs, <-failed)
@@ -97,8 +109,21 @@ func (a *App) Run(ctx context.Context) (err error) {
 	return errors.Join(errs...)
 }
 
+// announce says what runs from now on.
+func (a *App) announce() {
+	observers, state := len(a.opts.Config.Observers), a.opts.Config.State.Place()
+	if a.opts.WorkerOnly {
+		a.logger.Info("running the worker only", "observers", observers, "state", state)
+		return
+	}
+	a.logger.Info("running", "databases", len(a.topology.Databases), "observers", observers, "state", state)
+}
+
 // parts are what runs side by side.
 func (a *App) parts() []func(context.Context) error {
+	if a.opts.WorkerOnly {
+		return []func(context.Context) error{a.topology.Worker.Run, a.watch}
+	}
 	keep := func(ctx context.Context) error { return a.lock.keep(ctx, a.topology.Gate) }
 	parts := []func(context.Context) error{keep, a.topology.Worker.Run, a.prune, a.watch}
 	for _, db := range a.topology.Databases {
@@ -107,10 +132,13 @@ func (a *App) parts() []func(context.Context) error {
 	return parts
 }
 
-// check reads every change log once, so that a daemon that could read nothing
+// begin reads every change log once, so that a daemon that could read nothing
 // says so at its start and does not go on trying; and decides where each log is
-// read from.
-func (a *App) check(ctx context.Context) error {
+// read from. One that reads none has nothing to begin with.
+func (a *App) begin(ctx context.Context) error {
+	if a.opts.WorkerOnly {
+		return nil
+	}
 	for _, db := range a.topology.Databases {
 		if _, err := db.Source.Head(ctx); err != nil {
 			return fmt.Errorf("database %s: %w", db.Config.Name, err)

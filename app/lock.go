@@ -56,6 +56,16 @@ func Running(ctx context.Context, state config.State) (running bool, err error) 
 	return fileHeld(state.FilePath())
 }
 
+// unlocked is the lock of those who need none: leases keep workers apart.
+type unlocked struct{}
+
+func (unlocked) keep(ctx context.Context, _ *topology.Gate) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (unlocked) release() error { return nil }
+
 // fileLock is the lock of a SQLite state. The operating system releases it when
 // the process dies, however it dies, and never before.
 type fileLock struct{ file *flock.Flock }

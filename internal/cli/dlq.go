@@ -16,56 +16,13 @@ import (
 func (c *cli) dlqCommand() *cobra.Command {
 	return c.group(&cobra.Command{
 		Use:   "dlq",
-		Short: "Look at dead letters, run them again, remove them",
+		Short: "Look at dead letters, edit them, run them again, remove them",
 		Long: "A dead letter is a delivery (one event for one action of one observer) that\n" +
 			"failed for good. It stays in the state store, with its event, its request and its\n" +
-			"attempts, until a person runs it again with success or removes it. The commands\n" +
-			"work whether or not a daemon runs.",
-	}, c.dlqList(), c.dlqShow(), c.dlqRetry(), c.dlqRetryAll(), c.dlqRemove(), c.dlqStats())
+			"attempts, until a person runs it again with success or removes it, or until\n" +
+			"[dead_letters] retention has passed. The commands work whether or not a daemon runs.",
+	}, c.dlqList(), c.dlqShow(), c.dlqEdit(), c.dlqRetry(), c.dlqRetryAll(), c.dlqRemove(), c.dlqStats(), c.dlqExport(), c.dlqImport())
 }
-
-// selection is which dead letters a command is about.
-type selection struct {
-	observer string
-	after    instant
-}
-
-func (s *selection) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&s.observer, "observer", "", "only those of this `OBSERVER`")
-	cmd.Flags().Var(&s.after, "after", "only those stored since a `TIME` (2026-01-31T08:00:00Z) or in the last DURATION (90m)")
-}
-
-func (s *selection) filter() observer.DeliveryFilter {
-	return observer.DeliveryFilter{State: observer.Dead, Observer: s.observer, Since: s.after.Time}
-}
-
-// instant is the value of --after.
-type instant struct{ time.Time }
-
-// String, Set and Type make it a flag.
-func (i *instant) String() string {
-	if i.IsZero() {
-		return ""
-	}
-	return i.Format(time.RFC3339)
-}
-
-// Set takes a time or the length of the time up to now.
-func (i *instant) Set(s string) error {
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		i.Time = t
-		return nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
-		return errors.New("want a time such as 2026-01-31T08:00:00Z or a duration such as 90m")
-	}
-	i.Time = time.Now().Add(-d)
-	return nil
-}
-
-// Type is the word for the value in the help text.
-func (i *instant) Type() string { return "TIME" }
 
 // letter is a stored delivery as JSON lists it.
 type letter struct {
@@ -80,6 +37,8 @@ type letter struct {
 	EventType    observer.Operation `json:"event_type"`
 	EntityType   string             `json:"entity_type"`
 	EntityID     string             `json:"entity_id"`
+	Endpoint     string             `json:"endpoint"`
+	Fingerprint  string             `json:"fingerprint"`
 	AttemptCount int                `json:"attempt_count"`
 	CreatedAt    *time.Time         `json:"created_at"`
 	UpdatedAt    *time.Time         `json:"updated_at"`
@@ -88,7 +47,7 @@ type letter struct {
 func viewLetter(d *observer.Delivery) letter {
 	l := letter{
 		Key: d.Key, State: d.State, Reason: d.Reason, Error: d.Error,
-		Observer: d.Observer, Action: d.Action, ActionType: d.ActionType,
+		Observer: d.Observer, Action: d.Action, ActionType: d.ActionType, Endpoint: d.Endpoint, Fingerprint: observer.Fingerprint(d.Error),
 		AttemptCount: len(d.Attempts), CreatedAt: when(d.CreatedAt), UpdatedAt: when(d.UpdatedAt),
 	}
 	switch {
@@ -115,14 +74,17 @@ func (c *cli) dlqList() *cobra.Command {
 	p := page{Items: []letter{}}
 	cmd := &cobra.Command{Use: "list", Short: "List dead letters, oldest first", Args: arguments(0, 0)}
 	c.settings.flags(cmd)
-	chosen.flags(cmd)
-	cmd.Flags().IntVar(&p.Limit, "limit", 50, "how many to list at most")
-	cmd.Flags().IntVar(&p.Offset, "offset", 0, "how many to pass over first")
+	chosen.flags(cmd, 50)
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
-		if p.Limit < 1 || p.Offset < 0 {
-			return usageError(errors.New("--limit must be at least 1 and --offset at least 0"))
+		filter, err := chosen.dead()
+		if err != nil {
+			return err
 		}
-		found, err := c.findLetters(cmd, chosen.filter(), &p)
+		if filter.Limit < 1 {
+			return usageError(errors.New("--limit must be at least 1"))
+		}
+		p.Limit, p.Offset = filter.Limit, filter.Offset
+		found, err := c.findLetters(cmd, filter, &p)
 		if err != nil {
 			return err
 		}
@@ -133,23 +95,17 @@ func (c *cli) dlqList() *cobra.Command {
 
 // findLetters fills p. It reports whether there is a state to look into.
 func (c *cli) findLetters(cmd *cobra.Command, filter observer.DeliveryFilter, p *page) (state bool, err error) {
-	c.settings.optional = true
-	cfg, err := c.settings.loadAll()
-	if err != nil {
-		return false, err
-	}
-	store, err := readState(cmd.Context(), cfg)
+	var list []*observer.Delivery
+	err = c.reading(cmd.Context(), func(store observer.StateStore) (err error) {
+		filter.Limit++ // to know whether there are more
+		list, err = store.Deliveries(cmd.Context(), filter)
+		return err
+	})
 	if errors.Is(err, errNoState) {
 		return false, nil
 	}
 	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	filter.Limit, filter.Offset = p.Limit+1, p.Offset
-	list, err := store.Deliveries(cmd.Context(), filter)
-	if err != nil {
-		return true, connectionError(err)
+		return true, err
 	}
 	if len(list) > p.Limit {
 		list, p.More = list[:p.Limit], true
@@ -181,6 +137,15 @@ func writePage(w io.Writer, p page, state bool, width int) {
 			string(l.Reason), strconv.Itoa(l.AttemptCount), l.Key, printable(cause(l.Error)),
 		})
 	}
+	writeRows(w, rows, width)
+	if p.More {
+		_, _ = fmt.Fprintf(w, "more: --offset %d\n", p.Offset+p.Limit)
+	}
+}
+
+// writeRows prints a table whose last column, an error, is cut to what width
+// leaves to it.
+func writeRows(w io.Writer, rows [][]string, width int) {
 	t := newTable(w)
 	room := lastRoom(rows, width)
 	for _, row := range rows {
@@ -190,9 +155,6 @@ func writePage(w io.Writer, p page, state bool, width int) {
 		t.row(row...)
 	}
 	t.end()
-	if p.More {
-		_, _ = fmt.Fprintf(w, "more: --offset %d\n", p.Offset+p.Limit)
-	}
 }
 
 // cause leaves out of an error what the other columns and the configuration say:

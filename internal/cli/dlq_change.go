@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,25 +16,36 @@ import (
 	"github.com/fraiseql/observer/topology"
 )
 
-// outcome is how a retry or a removal ended, or with --dry-run would begin.
+// outcome is how a change of one delivery ended, or with --dry-run would begin.
 type outcome struct {
-	Key string `json:"key"`
-	// Result is delivered, dropped, failed, skipped, removed, would_retry or
-	// would_remove.
-	Result string `json:"result"`
+	Key    string `json:"key"`
+	Result result `json:"result"`
 	Error  string `json:"error,omitempty"`
 }
 
+// result is one word for it.
+type result string
+
 // The results.
 const (
-	delivered = "delivered"
+	delivered result = "delivered"
 	// dropped: the condition, which failed before, is false. Nothing was sent.
-	dropped     = "dropped"
-	failed      = "failed"
-	skipped     = "skipped"
-	removed     = "removed"
-	wouldRetry  = "would_retry"
-	wouldRemove = "would_remove"
+	dropped result = "dropped"
+	failed  result = "failed"
+	// scheduled: it failed, and the daemon tries it again.
+	scheduled result = "scheduled"
+	// blocked: an earlier one of its entity comes first.
+	blocked result = "blocked"
+	skipped result = "skipped"
+	removed result = "removed"
+	queued  result = "queued"
+	edited  result = "edited"
+	// unchanged: the request was given back as it was.
+	unchanged result = "unchanged"
+
+	wouldRetry  result = "would_retry"
+	wouldQueue  result = "would_queue"
+	wouldRemove result = "would_remove"
 )
 
 func dryRunFlag(cmd *cobra.Command) *bool {
@@ -41,16 +53,30 @@ func dryRunFlag(cmd *cobra.Command) *bool {
 }
 
 // dead reads a delivery that a person wants to change and refuses one that is
-// not a dead letter: the daemon has plans for it.
+// not a dead letter: the daemon has plans for it, or it is over.
 func (c *cli) dead(cmd *cobra.Command, key string) (*observer.Delivery, error) {
 	d, err := c.readLetter(cmd, key)
 	if err != nil {
 		return nil, err
 	}
-	if d.State != observer.Dead {
-		return nil, fmt.Errorf("%s is not a dead letter: it is %s, and the daemon tries it again at %s", key, d.State, moment(d.RunAt))
+	return d, notDead(d)
+}
+
+// notDead is nil for a dead letter.
+func notDead(d *observer.Delivery) error {
+	const is = "%s is not a dead letter: it is %s"
+	switch d.State {
+	case observer.Dead:
+		return nil
+	case observer.Running:
+		return notFound(d.Key, observer.ErrBusy)
+	case observer.Done, observer.Dropped:
+		return &codedError{code: exitNotFound, err: fmt.Errorf(is+" since %s", d.Key, d.State, moment(d.UpdatedAt))}
+	case observer.Parked:
+		return fmt.Errorf(is+" behind an earlier one of its entity, and runs after it", d.Key, d.State)
+	default:
+		return fmt.Errorf(is+", and the daemon tries it again at %s", d.Key, d.State, moment(d.RunAt))
 	}
-	return d, nil
 }
 
 func (c *cli) dlqRetry() *cobra.Command {
@@ -58,8 +84,9 @@ func (c *cli) dlqRetry() *cobra.Command {
 		Use:   "retry KEY",
 		Short: "Run a dead letter again, now",
 		Long: "Make one attempt at a dead letter, with the same key and the same request. When it\n" +
-			"succeeds the dead letter is gone; when it fails it stays, with the new error. One\n" +
-			"whose condition failed asks the condition first, and is dropped when it is false.",
+			"succeeds it is a dead letter no more; when it fails it stays one, with the new\n" +
+			"error. One whose condition failed asks the condition first, and is dropped when it\n" +
+			"is false. In a strict order an earlier one of the same entity has to go first.",
 		Args: arguments(1, 1),
 	}
 	c.settings.flags(cmd)
@@ -101,7 +128,14 @@ func (c *cli) retry(ctx context.Context, d *observer.Delivery) error {
 	if c.format == formatJSON {
 		return errors.Join(c.print(o, nil), &codedError{code: exitError})
 	}
-	return fmt.Errorf("%s failed again and stays a dead letter: %s", d.Key, o.Error)
+	switch o.Result {
+	case blocked:
+		return fmt.Errorf("%s was not tried and stays a dead letter: %s", d.Key, o.Error)
+	case scheduled:
+		return fmt.Errorf("%s failed again, and the daemon tries it again: %s", d.Key, o.Error)
+	default:
+		return fmt.Errorf("%s failed again and stays a dead letter: %s", d.Key, o.Error)
+	}
 }
 
 // describe says what a delivery does, for a person.
@@ -153,48 +187,16 @@ func (r *redriver) run(ctx context.Context, key string) (outcome, error) {
 		Store: r.topology.Store, Run: r.topology.RunStored, Owner: r.topology.Owner, Logger: slog.New(slog.DiscardHandler),
 	}, key)
 	switch {
+	case errors.Is(err, delivery.ErrBlocked):
+		return outcome{Key: key, Result: blocked, Error: strings.TrimPrefix(err.Error(), "redrive "+key+": ")}, nil
 	case err != nil:
 		return outcome{}, err
 	case d.State == observer.Done && d.Event != nil && len(d.Attempts) == 0:
 		return outcome{Key: key, Result: dropped}, nil
 	case d.State == observer.Done:
 		return outcome{Key: key, Result: delivered}, nil
+	case d.State.Due():
+		return outcome{Key: key, Result: scheduled, Error: d.Error}, nil
 	}
 	return outcome{Key: key, Result: failed, Error: d.Error}, nil
-}
-
-func (c *cli) dlqRemove() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "remove KEY", SuggestFor: []string{"rm", "delete"}, Short: "Discard a dead letter for good", Args: arguments(1, 1),
-	}
-	c.settings.flags(cmd)
-	dryRun := dryRunFlag(cmd)
-	cmd.RunE = c.do(func(cmd *cobra.Command, args []string) error {
-		d, err := c.dead(cmd, args[0])
-		if err != nil {
-			return err
-		}
-		if *dryRun {
-			return c.printOutcome(outcome{Key: d.Key, Result: wouldRemove}, "would remove %s", describe(d))
-		}
-		if err := c.remove(cmd.Context(), d.Key); err != nil {
-			return notFound(d.Key, err)
-		}
-		return c.printOutcome(outcome{Key: d.Key, Result: removed}, "removed %s", describe(d))
-	})
-	return cmd
-}
-
-func (c *cli) remove(ctx context.Context, key string) (err error) {
-	c.settings.optional = true
-	cfg, err := c.settings.loadAll()
-	if err != nil {
-		return err
-	}
-	store, err := writeState(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	return store.RemoveDelivery(ctx, key)
 }

@@ -9,10 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/delivery"
+	"github.com/fraiseql/observer/internal/backoff"
 )
-
-// keyPage is how many dead letters are read at once to collect their keys.
-const keyPage = 500
 
 // summary is how a retry of many ended.
 type summary struct {
@@ -23,107 +22,92 @@ type summary struct {
 	Dropped int `json:"dropped"`
 	// Skipped were being run by another process, or gone when their turn came.
 	Skipped int `json:"skipped"`
+	// Blocked have an earlier one of their entity before them.
+	Blocked int `json:"blocked"`
 	// Remaining were not tried because the command was interrupted.
 	Remaining int       `json:"remaining"`
 	DryRun    bool      `json:"dry_run"`
 	Items     []outcome `json:"items"`
 }
 
+// retrial is what dlq retry-all is told.
+type retrial struct {
+	chosen selection
+	queue  bool
+	dryRun *bool
+	rate   rate
+}
+
 func (c *cli) dlqRetryAll() *cobra.Command {
-	var chosen selection
+	var r retrial
 	cmd := &cobra.Command{
 		Use:   "retry-all",
-		Short: "Run all dead letters again, oldest first",
-		Long: "Make one attempt at each dead letter there is at the start, one after the other,\n" +
-			"oldest first. Those that fail again stay. Ctrl-C stops after the one that runs.",
+		Short: "Run all dead letters again, or those that the flags select, oldest first",
+		Long: "Make one attempt at each dead letter there is at the start, or at each that the flags\n" +
+			"select, one after the other, oldest first. Those that fail again stay. With --queue\n" +
+			"nothing is run here: they are left to the workers of the daemon. Ctrl-C stops after\n" +
+			"the one that runs and says how far it came.",
 		Args: arguments(0, 0),
 	}
 	c.settings.flags(cmd)
-	chosen.flags(cmd)
-	dryRun := dryRunFlag(cmd)
+	r.chosen.flags(cmd, 0)
+	cmd.Flags().BoolVar(&r.queue, "queue", false, "leave them to the workers of the daemon, and run nothing here")
+	r.rate.flag(cmd)
+	r.dryRun = dryRunFlag(cmd)
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
-		keys, err := c.deadKeys(cmd.Context(), chosen.filter())
-		if err != nil {
+		filter, err := r.chosen.dead()
+		if err := errors.Join(err, r.rate.check()); err != nil {
 			return err
 		}
-		s := summary{Total: len(keys), DryRun: *dryRun, Items: []outcome{}}
-		if *dryRun || len(keys) == 0 {
-			return c.wouldRetryAll(&s, keys)
+		c.settings.required = !r.queue
+		keys, err := c.deadKeys(cmd.Context(), filter)
+		switch {
+		case err != nil:
+			return err
+		case r.queue && (*r.dryRun || len(keys) == 0):
+			return c.would(&changes{Total: len(keys), DryRun: *r.dryRun}, keys, wouldQueue)
+		case r.queue:
+			return c.bulk(cmd.Context(), bulk{word: queued, run: delivery.Requeue, filter: filter, rate: r.rate})
+		case *r.dryRun || len(keys) == 0:
+			return c.would(&summary{Total: len(keys), DryRun: *r.dryRun}, keys, wouldRetry)
 		}
-		return c.retryAll(cmd.Context(), &s, keys)
+		return c.retryAll(cmd.Context(), keys, r.rate)
 	})
 	return cmd
 }
 
-// deadKeys are the keys of all dead letters that match. They are collected
-// first: a list that shrinks while it is paged through would skip some.
-func (c *cli) deadKeys(ctx context.Context, filter observer.DeliveryFilter) (keys []string, err error) {
-	cfg, err := c.settings.loadAll()
-	if err != nil {
-		return nil, err
-	}
-	store, err := readState(ctx, cfg)
-	if errors.Is(err, errNoState) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	for filter.Limit = keyPage; ; filter.Offset += keyPage {
-		list, err := store.Deliveries(ctx, filter)
-		if err != nil {
-			return nil, connectionError(err)
-		}
-		for _, d := range list {
-			keys = append(keys, d.Key)
-		}
-		if len(list) < keyPage {
-			return keys, nil
-		}
-	}
-}
-
-func (c *cli) wouldRetryAll(s *summary, keys []string) error {
-	for _, key := range keys {
-		s.Items = append(s.Items, outcome{Key: key, Result: wouldRetry})
-	}
-	return c.print(s, func(w io.Writer) {
-		if len(keys) == 0 {
-			_, _ = fmt.Fprintln(w, "no dead letters to retry")
-			return
-		}
-		for _, key := range keys {
-			_, _ = fmt.Fprintf(w, "would retry %s\n", printable(key))
-		}
-		_, _ = fmt.Fprintf(w, "would retry %s\n", count(len(keys), "dead letter"))
-	})
-}
-
-func (c *cli) retryAll(ctx context.Context, s *summary, keys []string) error {
+func (c *cli) retryAll(ctx context.Context, keys []string, limit rate) error {
 	r, err := c.openRedriver(ctx)
 	if err != nil {
 		return err
 	}
+	s, p := &summary{Total: len(keys), Items: []outcome{}}, c.newProgress()
 	interrupted, stop := notify(ctx, func() {
 		_, _ = fmt.Fprintf(c.err, "%s: stopping after the one that runs\n", program)
 	})
 	defer stop()
 	for i, key := range keys {
-		if interrupted.Err() != nil {
+		if interrupted.Err() != nil || i > 0 && !pace(interrupted, limit) {
 			s.Remaining = len(keys) - i
 			break
 		}
 		o, err := r.run(ctx, key)
 		if err := s.add(key, o, err); err != nil {
+			p.clear()
 			return errors.Join(err, r.close())
 		}
-		c.progress(s)
+		c.tell(p, s)
 	}
+	p.clear()
 	if err := r.close(); err != nil {
 		return err
 	}
 	return errors.Join(c.print(s, s.text), s.failure())
+}
+
+// pace waits until the next one may begin; false when ctx ends first.
+func pace(ctx context.Context, limit rate) bool {
+	return limit.pause() == 0 || backoff.Wait(ctx, nil, limit.pause())
 }
 
 // add counts how one ended. An error that is not about this one ends the rest.
@@ -138,6 +122,8 @@ func (s *summary) add(key string, o outcome, err error) error {
 		s.Delivered++
 	case o.Result == dropped:
 		s.Dropped++
+	case o.Result == blocked:
+		s.Blocked++
 	default:
 		s.Failed++
 	}
@@ -145,23 +131,33 @@ func (s *summary) add(key string, o outcome, err error) error {
 	return nil
 }
 
-// progress prints the last one as it ends.
-func (c *cli) progress(s *summary) {
+// tell says how the last one ended: all of them in a line each, except beside a
+// bar, where only those are a line that somebody has to look at.
+func (c *cli) tell(p *progress, s *summary) {
 	if c.format != formatText {
 		return
 	}
 	o := s.Items[len(s.Items)-1]
-	line := fmt.Sprintf("%d/%d %s %s", len(s.Items), s.Total, o.Result, o.Key)
-	if o.Error != "" {
-		line += ": " + o.Error
+	if !p.terminal || o.Result != delivered {
+		line := fmt.Sprintf("%d/%d %s %s", len(s.Items), s.Total, o.Result, o.Key)
+		if o.Error != "" {
+			line += ": " + o.Error
+		}
+		p.clear()
+		_, _ = fmt.Fprintln(c.out, printable(line))
 	}
-	_, _ = fmt.Fprintln(c.out, printable(line))
+	if p.terminal {
+		p.at(len(s.Items), s.Total)
+	}
 }
 
 func (s *summary) text(w io.Writer) {
 	_, _ = fmt.Fprintf(w, "%s: %d delivered, %d failed and kept, %d skipped", count(s.Total, "dead letter"), s.Delivered, s.Failed, s.Skipped)
 	if s.Dropped > 0 {
 		_, _ = fmt.Fprintf(w, ", %d dropped because the condition is false", s.Dropped)
+	}
+	if s.Blocked > 0 {
+		_, _ = fmt.Fprintf(w, ", %d left behind an earlier one of their entity", s.Blocked)
 	}
 	if s.Remaining > 0 {
 		_, _ = fmt.Fprintf(w, ", %d not tried", s.Remaining)
@@ -171,7 +167,7 @@ func (s *summary) text(w io.Writer) {
 
 // failure is the exit code; the summary has said the rest.
 func (s *summary) failure() error {
-	if s.Failed > 0 || s.Remaining > 0 {
+	if s.Failed > 0 || s.Blocked > 0 || s.Remaining > 0 {
 		return &codedError{code: exitError}
 	}
 	return nil

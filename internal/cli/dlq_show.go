@@ -1,13 +1,8 @@
 package cli
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +14,21 @@ import (
 type details struct {
 	letter
 	RunAt *time.Time `json:"run_at"`
+	// Order is what may overtake it, Lane the deliveries among which it keeps its
+	// order; "" when it keeps none.
+	Order observer.Order `json:"order"`
+	Lane  string         `json:"lane"`
+	// BlocksWhenDead: what comes later in its lane waits while it is dead.
+	BlocksWhenDead bool   `json:"blocks_when_dead"`
+	Queue          string `json:"queue"`
+	Priority       int    `json:"priority"`
+	// Redrives is how often a person had it run again, EditedAt when one last
+	// changed its request.
+	Redrives int        `json:"redrives"`
+	EditedAt *time.Time `json:"edited_at"`
+	// Lost are attempts of processes that died; they are recorded when it runs
+	// the next time.
+	Lost int `json:"lost"`
 	// LeasedUntil is until when somebody runs it; null when nobody does.
 	LeasedUntil *time.Time      `json:"leased_until"`
 	LeaseOwner  string          `json:"lease_owner"`
@@ -36,6 +46,9 @@ type attempt struct {
 	Status     int       `json:"status"`
 	Detail     string    `json:"detail"`
 	Error      string    `json:"error"`
+	// Unknown: it may have arrived. Stack is where the action panicked.
+	Unknown bool   `json:"unknown"`
+	Stack   string `json:"stack"`
 }
 
 type malformed struct {
@@ -46,14 +59,19 @@ type malformed struct {
 }
 
 func viewDetails(d *observer.Delivery, now time.Time) details {
-	v := details{letter: viewLetter(d), RunAt: when(d.RunAt), Attempts: []attempt{}, Request: rawJSON(d.Request)}
+	v := details{
+		letter: viewLetter(d), RunAt: when(d.RunAt), Attempts: []attempt{}, Request: rawJSON(d.Request),
+		Order: cmp.Or(d.Order, observer.OrderNone), Lane: d.Lane(), BlocksWhenDead: d.BlockWhenDead,
+		Queue: d.Queue, Priority: cmp.Or(d.Priority, observer.DefaultPriority),
+		Redrives: d.Redrives, EditedAt: when(d.EditedAt), Lost: d.Lost,
+	}
 	if d.LeaseUntil.After(now) {
 		v.LeasedUntil, v.LeaseOwner = when(d.LeaseUntil), d.LeaseOwner
 	}
 	for _, a := range d.Attempts {
 		v.Attempts = append(v.Attempts, attempt{
 			Number: a.Number, At: a.At.UTC(), DurationMS: float64(a.Duration.Microseconds()) / 1000,
-			Status: a.Status, Detail: a.Detail, Error: a.Error,
+			Status: a.Status, Detail: a.Detail, Error: a.Error, Unknown: a.Unknown, Stack: a.Stack,
 		})
 	}
 	if d.Event != nil {
@@ -94,7 +112,7 @@ func rawJSON(raw json.RawMessage) json.RawMessage {
 
 func (c *cli) dlqShow() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "show KEY", Short: "Show everything about a dead letter", Args: arguments(1, 1),
+		Use: "show KEY", Short: "Show everything about a stored delivery, dead or not", Args: arguments(1, 1),
 	}
 	c.settings.flags(cmd)
 	cmd.RunE = c.do(func(cmd *cobra.Command, args []string) error {
@@ -109,110 +127,10 @@ func (c *cli) dlqShow() *cobra.Command {
 }
 
 // readLetter reads one stored delivery.
-func (c *cli) readLetter(cmd *cobra.Command, key string) (_ *observer.Delivery, err error) {
-	c.settings.optional = true
-	cfg, err := c.settings.loadAll()
-	if err != nil {
-		return nil, err
-	}
-	store, err := readState(cmd.Context(), cfg)
-	if err != nil {
-		return nil, notFound(key, err)
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	d, err := store.Delivery(cmd.Context(), key)
-	if err != nil {
-		return nil, notFound(key, err)
-	}
-	return d, nil
-}
-
-func (v details) text(w io.Writer) {
-	t := newTable(w)
-	t.row("key:", v.Key)
-	t.row("state:", v.stateText())
-	if v.Error != "" {
-		t.row("error:", v.Error)
-	}
-	if v.Observer != "" {
-		t.row("observer:", v.Observer)
-		t.row("action:", actionName(v.Action, v.ActionType))
-	}
-	if v.EventID != "" {
-		t.row("event:", strings.TrimSpace(string(v.EventType)+" "+entityName(v.EntityType, v.EntityID)))
-	}
-	t.row("stored:", moment(orZero(v.CreatedAt)))
-	t.row("updated:", moment(orZero(v.UpdatedAt)))
-	if v.LeasedUntil != nil {
-		t.row("being run by:", v.LeaseOwner+" until "+moment(*v.LeasedUntil))
-	}
-	t.end()
-	v.attempts(w)
-	section(w, "request", v.Request)
-	section(w, "event", v.Event)
-	if m := v.Malformed; m != nil {
-		_, _ = fmt.Fprintf(w, "\nlog entry of %s that is not an event: %s\n", printable(m.Source), printable(m.Reason))
-		_, _ = fmt.Fprintln(w, printable(v.repair()))
-		section(w, "entry", m.Raw)
-	}
-}
-
-func (v details) stateText() string {
-	text := string(v.State)
-	if v.Reason != "" {
-		text += " (" + string(v.Reason) + ")"
-	}
-	if v.State == observer.Scheduled {
-		text += " for " + moment(orZero(v.RunAt))
-	}
-	return text
-}
-
-func (v details) attempts(w io.Writer) {
-	if len(v.Attempts) == 0 {
-		return
-	}
-	_, _ = fmt.Fprint(w, "\nattempts\n")
-	t := newTable(w, "  NUMBER", "AT", "TOOK", "STATUS", "RESULT")
-	for _, a := range v.Attempts {
-		result, status := a.Error, "-"
-		if result == "" {
-			result = "ok"
-		}
-		if a.Status != 0 {
-			status = strconv.Itoa(a.Status)
-		}
-		took := time.Duration(a.DurationMS * float64(time.Millisecond)).Round(100 * time.Microsecond)
-		t.row("  "+strconv.Itoa(a.Number), moment(a.At), took.String(), status, result)
-		if a.Detail != "" {
-			t.row("", "", "", "", "answer: "+short(a.Detail, 200))
-		}
-	}
-	t.end()
-}
-
-// repair says what to do about a log entry that is not an event. A retry reads
-// the row from the log again: nothing of what is stored here need be changed.
-func (v details) repair() string {
-	var row struct {
-		Key json.Number `json:"pk_entity_change_log"`
-	}
-	which := "the row"
-	if json.Unmarshal(v.Malformed.Raw, &row) == nil && row.Key != "" {
-		which = "the row of the change log of " + v.Malformed.Source + " whose pk_entity_change_log is " + row.Key.String()
-	}
-	return fmt.Sprintf("repair %s, then run `%s dlq retry %s`, which reads it again; or give it up with dlq remove", which, program, v.Key)
-}
-
-// section prints JSON indented. Valid JSON holds no control characters, so the
-// terminal is safe from it.
-func section(w io.Writer, title string, raw json.RawMessage) {
-	if len(raw) == 0 {
-		return
-	}
-	var b bytes.Buffer
-	if err := json.Indent(&b, raw, "  ", "  "); err != nil {
-		return // raw is JSON: rawJSON sees to it
-	}
-	_, _ = fmt.Fprintf(w, "\n%s\n  %s\n", title, b.String())
+func (c *cli) readLetter(cmd *cobra.Command, key string) (d *observer.Delivery, err error) {
+	err = c.reading(cmd.Context(), func(store observer.StateStore) (err error) {
+		d, err = store.Delivery(cmd.Context(), key)
+		return err
+	})
+	return d, notFound(key, err)
 }

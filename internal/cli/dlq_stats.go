@@ -21,7 +21,16 @@ type letterStats struct {
 	OldestDeadAt *time.Time              `json:"oldest_dead_at"`
 	ByReason     map[observer.Reason]int `json:"by_reason"`
 	ByObserver   map[string]int          `json:"by_observer"`
-	ByError      map[string]int          `json:"by_error"`
+	// ByError counts by an example of the errors that are the same but for
+	// numbers, ids and quoted values; Errors has their fingerprints too.
+	ByError map[string]int `json:"by_error"`
+	Errors  []errorCount   `json:"errors"`
+}
+
+type errorCount struct {
+	Fingerprint string `json:"fingerprint"`
+	Count       int    `json:"count"`
+	Example     string `json:"example"`
 }
 
 func (c *cli) dlqStats() *cobra.Command {
@@ -34,7 +43,7 @@ func (c *cli) dlqStats() *cobra.Command {
 	}
 	c.settings.flags(cmd)
 	cmd.Flags().BoolVar(&byObserver, "by-observer", false, "count by observer")
-	cmd.Flags().BoolVar(&byError, "by-error", false, "count by the text of the last error")
+	cmd.Flags().BoolVar(&byError, "by-error", false, "count by the last error, with the fingerprints that --error of other commands takes")
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
 		s, err := c.readLetterStats(cmd)
 		if err != nil {
@@ -47,36 +56,53 @@ func (c *cli) dlqStats() *cobra.Command {
 				writeCounts(w, "OBSERVER", s.ByObserver)
 			}
 			if byError {
-				writeCounts(w, "ERROR", s.ByError)
+				s.errors(w, c.width())
 			}
 		})
 	})
 	return cmd
 }
 
-func (c *cli) readLetterStats(cmd *cobra.Command) (_ letterStats, err error) {
-	none := letterStats{ByReason: map[observer.Reason]int{}, ByObserver: map[string]int{}, ByError: map[string]int{}}
-	c.settings.optional = true
-	cfg, err := c.settings.loadAll()
-	if err != nil {
-		return none, err
-	}
-	store, err := readState(cmd.Context(), cfg)
+func (c *cli) readLetterStats(cmd *cobra.Command) (letterStats, error) {
+	s := letterStats{ByReason: map[observer.Reason]int{}, ByObserver: map[string]int{}, ByError: map[string]int{}, Errors: []errorCount{}}
+	err := c.reading(cmd.Context(), func(store observer.StateStore) error {
+		stats, err := store.DeliveryStats(cmd.Context())
+		if err != nil {
+			return err
+		}
+		s.fill(stats)
+		return nil
+	})
 	if errors.Is(err, errNoState) {
-		return none, nil
+		return s, nil
 	}
-	if err != nil {
-		return none, err
+	return s, err
+}
+
+func (s *letterStats) fill(stats observer.DeliveryStats) {
+	s.Dead, s.OldestDeadAt = stats.States[observer.Dead], when(stats.OldestDead)
+	s.ByReason, s.ByObserver = stats.DeadByReason, stats.DeadByObserver
+	for same, e := range stats.DeadByError {
+		s.ByError[e.Example] += e.Count
+		s.Errors = append(s.Errors, errorCount{Fingerprint: same, Count: e.Count, Example: e.Example})
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	stats, err := store.DeliveryStats(cmd.Context())
-	if err != nil {
-		return none, connectionError(err)
+	slices.SortFunc(s.Errors, func(a, b errorCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Fingerprint, b.Fingerprint))
+	})
+}
+
+// errors prints the most frequent first, cut to width, the columns of the
+// terminal; 0 when there is none.
+func (s letterStats) errors(w io.Writer, width int) {
+	if len(s.Errors) == 0 {
+		return
 	}
-	return letterStats{
-		Dead: stats.Dead, OldestDeadAt: when(stats.OldestDead),
-		ByReason: stats.DeadByReason, ByObserver: stats.DeadByObserver, ByError: stats.DeadByError,
-	}, nil
+	rows := [][]string{{"FINGERPRINT", "COUNT", "ERROR"}}
+	for _, e := range s.Errors {
+		rows = append(rows, []string{cmp.Or(e.Fingerprint, "-"), strconv.Itoa(e.Count), printable(cause(e.Example))})
+	}
+	_, _ = fmt.Fprintln(w)
+	writeRows(w, rows, width)
 }
 
 func (s letterStats) totals(w io.Writer) {

@@ -101,7 +101,7 @@ func (p *project) keep(id string, change func(*observer.Delivery)) string {
 	}, "every-order", 0, "webhook")
 	d.State, d.Reason, d.Error = observer.Dead, observer.ReasonPermanent, "refused"
 	change(d)
-	if err := p.store().InsertDelivery(p.t.Context(), d); err != nil {
+	if _, err := p.store().InsertDeliveries(p.t.Context(), d); err != nil {
 		p.t.Fatal(err)
 	}
 	return d.Key

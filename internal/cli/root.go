@@ -20,7 +20,7 @@ func (c *cli) root() *cobra.Command {
 			"configuration, `capture add` records a table, `run` delivers its changes.",
 	},
 		c.runCommand(), c.demoCommand(), c.initCommand(), c.migrateCommand(), c.captureCommand(), c.validateCommand(),
-		c.statusCommand(), c.doctorCommand(), c.dlqCommand(), c.versionCommand())
+		c.statusCommand(), c.doctorCommand(), c.dlqCommand(), c.endpointsCommand(), c.versionCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentFlags().Var(&c.format, "format", "how to print results: text or json")
 	c.versionFlag(root)

@@ -19,6 +19,7 @@ import (
 )
 
 func (c *cli) runCommand() *cobra.Command {
+	var workerOnly bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the daemon",
@@ -26,10 +27,13 @@ func (c *cli) runCommand() *cobra.Command {
 			"observers that match, until SIGTERM or Ctrl-C; what has begun is then finished\n" +
 			"within shutdown_timeout. A second signal stops at once. SIGHUP, or a change of the\n" +
 			"file, reloads the observers; a file with a mistake changes nothing.\n" +
+			"With --worker-only no change log is read: only stored deliveries are run, beside a\n" +
+			"daemon, by as many such processes as you like.\n" +
 			"The log goes to standard error; --format replaces its configured format.",
 		Args: arguments(0, 0),
 	}
 	c.settings.flags(cmd)
+	cmd.Flags().BoolVar(&workerOnly, "worker-only", false, "run stored deliveries only, and read no change log")
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
 		cfg, err := c.settings.load()
 		if err != nil {
@@ -39,7 +43,9 @@ func (c *cli) runCommand() *cobra.Command {
 		if cmd.Flags().Changed("format") {
 			logFormat = c.format.String()
 		}
-		return c.run(cmd.Context(), cfg, newLogger(c.err, cfg.Log.Level, logFormat))
+		return c.run(cmd.Context(), app.Options{
+			Config: cfg, Load: c.settings.load, WorkerOnly: workerOnly, Logger: newLogger(c.err, cfg.Log.Level, logFormat),
+		})
 	})
 	return cmd
 }
@@ -52,16 +58,19 @@ func newLogger(w io.Writer, level slog.Level, logFormat string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, opts))
 }
 
-func (c *cli) run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
+func (c *cli) run(ctx context.Context, opts app.Options) error {
+	cfg, logger := opts.Config, opts.Logger
 	ctx, stop := notify(ctx, func() {
 		logger.Info("stopping: what has begun is finished first; a second signal stops at once",
 			"shutdown_timeout", cfg.Performance.ShutdownTimeout)
 	})
 	defer stop()
-	if err := reach(ctx, cfg); err != nil {
-		return unlessStopped(ctx, err)
+	if !opts.WorkerOnly {
+		if err := reach(ctx, cfg); err != nil {
+			return unlessStopped(ctx, err)
+		}
 	}
-	daemon, err := app.New(ctx, app.Options{Config: cfg, Load: c.settings.load, Logger: logger})
+	daemon, err := app.New(ctx, opts)
 	if errors.Is(err, app.ErrRunning) {
 		return err
 	}

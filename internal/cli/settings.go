@@ -25,6 +25,8 @@ type settings struct {
 	// optional: the command makes sense without a configuration, on a database
 	// that a URL names.
 	optional bool
+	// required: it does not, because it runs actions, which stand there.
+	required bool
 }
 
 func (s *settings) flags(cmd *cobra.Command) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fraiseql/observer/internal/testenv"
 )
@@ -109,6 +110,31 @@ func TestInterruptedRetryAllKeepsTheRest(t *testing.T) {
 	if out := p.must("dlq", "stats"); !strings.Contains(out, "1 dead letter,") {
 		t.Errorf("left\n%s", out)
 	}
+}
+
+// Ctrl-C ends what is done to many between two of them, and says how far it came.
+func TestInterruptedRemoveKeepsTheRest(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	p.keep("00000000-0000-4000-8000-000000000001", unchanged)
+	kept := p.keep("00000000-0000-4000-8000-000000000002", unchanged)
+	cmd := p.launch("dlq", "remove", "--all", "--yes", "--rate", "0.001")
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !strings.Contains(p.must("dlq", "stats"), "1 dead letter,"); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatal("the first one was never removed")
+		}
+	}
+	cmd.signal(syscall.SIGINT)
+	cmd.await("stopping")
+	if code := cmd.wait().ExitCode(); code != 1 {
+		t.Errorf("ended with code %d, want 1", code)
+	}
+	if out := cmd.stdout.String(); out != "2 dead letters: 1 removed, 0 skipped, 1 left as they were\n" {
+		t.Errorf("printed %q", out)
+	}
+	p.must("dlq", "show", kept)
 }
 
 // What reads the demo may stop reading, as head does, and a terminal may be

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,13 +70,23 @@ type backlogStatus struct {
 }
 
 type deliveryStatus struct {
-	Scheduled      int                     `json:"scheduled"`
-	NextDueAt      *time.Time              `json:"next_due_at"`
-	Dead           int                     `json:"dead"`
-	MaxDead        int                     `json:"max_dead"`
-	OldestDeadAt   *time.Time              `json:"oldest_dead_at"`
-	DeadByObserver map[string]int          `json:"dead_by_observer"`
-	DeadByReason   map[observer.Reason]int `json:"dead_by_reason"`
+	// States counts by state; what is done or dropped stays for the retention.
+	States map[observer.State]int `json:"states"`
+	// Unfinished are all that something is still to become of.
+	Unfinished int        `json:"unfinished"`
+	Scheduled  int        `json:"scheduled"`
+	NextDueAt  *time.Time `json:"next_due_at"`
+	// OldestDueAt is since when the one that waits longest is due; null when none
+	// is.
+	OldestDueAt      *time.Time              `json:"oldest_due_at"`
+	OldestDueSeconds *int64                  `json:"oldest_due_seconds"`
+	Dead             int                     `json:"dead"`
+	MaxDead          int                     `json:"max_dead"`
+	OldestDeadAt     *time.Time              `json:"oldest_dead_at"`
+	DeadByObserver   map[string]int          `json:"dead_by_observer"`
+	DeadByReason     map[observer.Reason]int `json:"dead_by_reason"`
+	// Endpoints are those that fail or are paused.
+	Endpoints []endpointView `json:"endpoints"`
 }
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -88,7 +99,7 @@ func (c *cli) statusCommand() *cobra.Command {
 		Args: arguments(0, 0),
 	}
 	c.settings.flags(cmd)
-	cmd.Flags().BoolVar(&detailed, "detailed", false, "also show positions, captured tables and the reasons of dead letters")
+	cmd.Flags().BoolVar(&detailed, "detailed", false, "also show positions, captured tables, finished deliveries and the reasons of dead letters")
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
 		c.settings.optional = true
 		cfg, err := c.settings.load()
@@ -114,7 +125,7 @@ func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *stat
 	if err == nil {
 		s.State.Exists = true
 		defer func() { err = errors.Join(err, store.Close()) }()
-		if s.Deliveries, err = readDeliveries(ctx, store, cfg.DeadLetters.MaxItems); err != nil {
+		if err := s.readDeliveries(ctx, store, cfg.DeadLetters.MaxItems); err != nil {
 			return nil, connectionError(err)
 		}
 	} else if !errors.Is(err, errNoState) {
@@ -145,19 +156,39 @@ func (s *status) readDaemon(ctx context.Context, state config.State) {
 	s.Daemon.Running = &running
 }
 
-func readDeliveries(ctx context.Context, store observer.StateStore, maxDead int) (*deliveryStatus, error) {
+func (s *status) readDeliveries(ctx context.Context, store observer.StateStore, maxDead int) error {
 	stats, err := store.DeliveryStats(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	next, err := store.NextDue(ctx)
+	next, err := store.NextDue(ctx, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &deliveryStatus{
-		Scheduled: stats.Scheduled, NextDueAt: when(next), Dead: stats.Dead, MaxDead: maxDead,
-		OldestDeadAt: when(stats.OldestDead), DeadByObserver: stats.DeadByObserver, DeadByReason: stats.DeadByReason,
-	}, nil
+	endpoints, err := store.Endpoints(ctx)
+	if err != nil {
+		return err
+	}
+	d := &deliveryStatus{
+		States: map[observer.State]int{}, Scheduled: stats.States[observer.Scheduled], NextDueAt: when(next), OldestDueAt: when(stats.OldestDue),
+		Dead: stats.States[observer.Dead], MaxDead: maxDead, OldestDeadAt: when(stats.OldestDead),
+		DeadByObserver: stats.DeadByObserver, DeadByReason: stats.DeadByReason, Endpoints: viewEndpoints(endpoints, stats.Waiting),
+	}
+	for _, state := range observer.States() {
+		d.States[state] = stats.States[state]
+		if !state.Finished() {
+			d.Unfinished += stats.States[state]
+		}
+	}
+	if !stats.OldestDue.IsZero() {
+		seconds := int64(max(0, s.Now.Sub(stats.OldestDue)).Seconds())
+		d.OldestDueSeconds = &seconds
+	}
+	d.Endpoints = slices.DeleteFunc(d.Endpoints, func(e endpointView) bool {
+		return e.Pause == observer.NotPaused && e.FailingSince == nil
+	})
+	s.Deliveries = d
+	return nil
 }
 
 // readCheckpoint leaves the checkpoint nil when there is none; store may be nil.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
 )
 
@@ -100,21 +101,42 @@ func seconds(s int64) string { return age(time.Duration(s) * time.Second) }
 
 func (s statusText) deliveries(w io.Writer) {
 	t := newTable(w)
-	defer t.end()
 	d := s.Deliveries
 	if d == nil {
 		t.row("  no state yet: none")
+		t.end()
 		return
 	}
-	scheduled := strconv.Itoa(d.Scheduled)
-	if d.NextDueAt != nil {
-		scheduled += ", the next due " + moment(*d.NextDueAt)
+	s.unfinished(t, d)
+	s.dead(t, d)
+	t.end()
+	if len(d.Endpoints) > 0 {
+		_, _ = fmt.Fprint(w, "\nendpoints\n")
+		s.endpoints(w, d.Endpoints)
 	}
+}
+
+func (s statusText) unfinished(t table, d *deliveryStatus) {
+	unfinished := strconv.Itoa(d.Unfinished)
+	if d.NextDueAt != nil {
+		unfinished += ", the next due " + moment(*d.NextDueAt)
+	}
+	t.row("  unfinished:", unfinished)
+	for _, state := range observer.States() {
+		if n := d.States[state]; n > 0 && (!state.Finished() || s.detailed && state != observer.Dead) {
+			t.row("    "+string(state)+":", strconv.Itoa(n))
+		}
+	}
+	if d.OldestDueAt != nil {
+		t.row("  oldest due:", "since "+age(s.Now.Sub(*d.OldestDueAt))+" ("+moment(*d.OldestDueAt)+")")
+	}
+}
+
+func (s statusText) dead(t table, d *deliveryStatus) {
 	dead := fmt.Sprintf("%d of at most %d", d.Dead, d.MaxDead)
 	if d.OldestDeadAt != nil {
 		dead += ", the oldest from " + age(s.Now.Sub(*d.OldestDeadAt)) + " ago"
 	}
-	t.row("  scheduled:", scheduled)
 	t.row("  dead:", dead)
 	for _, name := range slices.Sorted(maps.Keys(d.DeadByObserver)) {
 		t.row("    observer "+orNone(name)+":", strconv.Itoa(d.DeadByObserver[name]))
@@ -124,4 +146,14 @@ func (s statusText) deliveries(w io.Writer) {
 			t.row("    reason "+string(reason)+":", strconv.Itoa(d.DeadByReason[reason]))
 		}
 	}
+}
+
+// endpoints prints those that fail or are paused.
+func (s statusText) endpoints(w io.Writer, list []endpointView) {
+	t := newTable(w)
+	for _, e := range list {
+		state, since := e.state()
+		t.row("  "+e.Name+":", state+" since "+since+", "+e.waiting())
+	}
+	t.end()
 }
