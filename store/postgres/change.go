@@ -22,7 +22,7 @@ SELECT set_config('statement_timeout', '` + statementTimeout + `', true), ` + by
        CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END`
 	// impatient is for a change that carries those of many callers: when one of
 	// them has to wait, they are made one by one.
-	impatient = "SELECT set_config('lock_timeout', '1000', true)"
+	impatient = settings + ", set_config('lock_timeout', '1000', true)"
 
 	beginLook    = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
 	lookSettings = "SELECT " + byIndex
@@ -74,6 +74,11 @@ func (s *Store) writable() error {
 // transact runs one transaction in one message.
 func (s *Store) transact(ctx context.Context, fill func(*change)) error {
 	return s.send(ctx, begin, settings, fill)
+}
+
+// transactMany is transact for the changes of many callers.
+func (s *Store) transactMany(ctx context.Context, fill func(*change)) error {
+	return s.send(ctx, begin, impatient, fill)
 }
 
 // look runs one transaction that only reads, by the indexes.

@@ -45,9 +45,15 @@ const (
 	NextDueSQL   = nextDue
 	ReleaseSQL   = release
 	SettingsSQL  = settings
-	SelectBands  = selectBands
+	BlockedSQL   = blocked
 	StuckLaneSQL = stuckLanes
 )
 
 // PruneSQL is the statement that removes what is done.
 func PruneSQL() string { return pruneSQL(observer.Done) }
+
+// ScriptOfBefore is the script that an earlier release had.
+func ScriptOfBefore() (string, error) {
+	all, err := steps()
+	return schema{DefaultSchema}.script(all[:1]), err
+}

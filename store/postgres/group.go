@@ -92,11 +92,12 @@ func (s *Store) commitDead(ctx context.Context, ops []*op) error {
 func (s *Store) commitGroup(ctx context.Context, ops []*op, need room) (fits bool, err error) {
 	g := s.newGroup(ops)
 	fits = true
-	if err := s.transact(ctx, func(c *change) {
+	transact := s.transact
+	if len(ops) > 1 {
+		transact = s.transactMany
+	}
+	if err := transact(ctx, func(c *change) {
 		insert := insertPlain
-		if len(ops) > 1 {
-			c.run(impatient)
-		}
 		if need.lock != "" {
 			insert = insertChecked
 			c.run(need.lock, s.schema.lockID("dead letters"))

@@ -178,13 +178,17 @@ func Script(schema string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return name.script(steps), nil
+}
+
+func (s schema) script(steps []step) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, scriptHead, name.lockID("migration"))
+	fmt.Fprintf(&b, scriptHead, s.lockID("migration"))
 	for _, step := range steps {
 		fmt.Fprintf(&b, scriptStep, step.version, step.sql)
 	}
 	b.WriteString("\nCOMMIT;\n")
-	return name.in(b.String()), nil
+	return s.in(b.String())
 }
 
 const (

@@ -60,6 +60,8 @@ $fraiseql_rows$;
 
 -- A claim changes the lease, claims, claimed_at and lost_at, which no index holds,
 -- neither as a column nor in its condition: it leaves them all alone (HOT).
+-- All rows of a page may be claimed at once, so half of it is left for that.
+ALTER TABLE {{schema}}.tb_delivery SET (fillfactor = 45);
 DROP INDEX {{schema}}.idx_delivery_listing;
 DROP INDEX {{schema}}.idx_delivery_dead;
 DROP INDEX {{schema}}.idx_delivery_due;
