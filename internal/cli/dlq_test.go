@@ -192,6 +192,9 @@ signing_secret = "whsec_aHVudGVyMi1odW50ZXIyLWh1bnRlcjIt"
 		{"dlq", "list", "--format", "json"},
 		{"dlq", "stats", "--by-error"},
 		{"dlq", "retry-all"},
+		{"dlq", "export"},
+		{"dlq", "edit", key, "--request", "missing"},
+		{"endpoints", "list", "--format", "json"},
 		{"status", "--detailed", "--format", "json"},
 	} {
 		r := p.run(args...)
