@@ -22,6 +22,8 @@ func Bench(b *testing.B, open func(b *testing.B) observer.StateStore) {
 		{"checkpoint/1 caller", 1, benchCheckpoint(0)},
 		{"checkpoint/1 caller, 1000 done ids", 1, benchCheckpoint(1000)},
 		{"checkpoint/16 callers", 16, benchCheckpoint(0)},
+		{"insert a batch of 100/1 caller", 1, benchBatch},
+		{"insert, claim and finish a batch of 100, 20 endpoints/1 caller", 1, benchQueue},
 		{"insert, claim, finish/1 caller", 1, benchCycle},
 		{"insert, claim, finish/16 callers", 16, benchCycle},
 		{"claim due and reschedule, 10000 stored/1 caller", 1, benchDue},
@@ -93,6 +95,41 @@ func benchCycle(b *testing.B, s observer.StateStore, n int) error {
 	}
 	claimed.Succeed()
 	return s.UpdateDelivery(b.Context(), claimed, "a")
+}
+
+// batch is the nth hundred deliveries, for 20 endpoints.
+func batch(n int) []*observer.Delivery {
+	var ds []*observer.Delivery
+	for i := range 100 {
+		d := queued(100*n+i, time.Time{})
+		d.Endpoint = fmt.Sprint("https://example.com/", i%20)
+		ds = append(ds, d)
+	}
+	return ds
+}
+
+func benchBatch(b *testing.B, s observer.StateStore, n int) error {
+	b.Helper()
+	_, err := s.InsertDeliveries(b.Context(), batch(n)...)
+	return err
+}
+
+func benchQueue(b *testing.B, s observer.StateStore, n int) error {
+	b.Helper()
+	if err := benchBatch(b, s, n); err != nil {
+		return err
+	}
+	room := func(string, string) int { return 100 }
+	ds, err := s.ClaimDue(b.Context(), observer.Claim{Owner: "a", Lease: lease, Limit: 100, Room: room})
+	if err != nil || len(ds) != 100 {
+		return fmt.Errorf("claimed %d, want 100: %w", len(ds), err)
+	}
+	errs := make([]error, len(ds))
+	together(len(ds), func(i int) {
+		ds[i].Succeed()
+		errs[i] = s.UpdateDelivery(b.Context(), ds[i], "a")
+	})
+	return errors.Join(errs...)
 }
 
 func benchDue(b *testing.B, s observer.StateStore, n int) error {

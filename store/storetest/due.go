@@ -13,6 +13,7 @@ func dueTests() map[string]func(*testing.T, *harness) {
 		"due/only what is due and free":       testDueOnly,
 		"due/a lease that ended is due again": testDueAgain,
 		"due/without a time is due now":       testDueWithoutTime,
+		"due/gives every field":               testDueFields,
 		"next due/nothing":                    testNextDueNothing,
 		"next due/of what nobody runs":        testNextDue,
 		"next due/the end of a lease":         testNextDueLease,
@@ -86,6 +87,34 @@ func testDueAgain(t *testing.T, h *harness) {
 	if err := s.UpdateDelivery(t.Context(), got[0], "b"); err != nil {
 		t.Errorf("update by the new owner: %v", err)
 	}
+}
+
+// testDueFields is also about the fields that lists give.
+func testDueFields(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	want := map[string]*observer.Delivery{}
+	for _, d := range shapes() {
+		d.State, d.RunAt, d.Queue = observer.Queued, h.clock.Now(), "q"
+		want[d.Key] = d.Clone()
+		insert(t, s, d)
+	}
+	check := func(what string, ds []*observer.Delivery, state observer.State) {
+		t.Helper()
+		wantDiff(t, what, len(want), len(ds))
+		for _, d := range ds {
+			c := want[d.Key].Clone()
+			c.State = state
+			if diff := diffDeliveries(c, d); diff != "" {
+				t.Errorf("%s: %q (-want +got):\n%s", what, d.Key, diff)
+			}
+		}
+	}
+	listed, err := s.Deliveries(t.Context(), observer.DeliveryFilter{Queue: "q"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("listed", listed, observer.Queued)
+	check("claimed", claimDue(t, s, "a", 1000), observer.Running)
 }
 
 func testDueWithoutTime(t *testing.T, h *harness) {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -12,6 +13,8 @@ func durabilityTests() map[string]func(*testing.T, *harness) {
 		"durable/everything is there after opening again":  testReopen,
 		"durable/a lease runs on after opening again":      testReopenLease,
 		"durable/the cap counts after opening again":       testReopenFull,
+		"durable/lanes keep order after opening again":     testReopenLanes,
+		"durable/lost claims count after opening again":    testReopenLost,
 		"two stores/one sees at once what the other wrote": testSeenAtOnce,
 	}
 }
@@ -72,6 +75,49 @@ func testReopenFull(t *testing.T, h *harness) {
 	smaller := h.store(t, Options{Dir: opts.Dir, MaxDead: 1})
 	wantError(t, "insert far above the cap", insertError(t, smaller, dead(4)), observer.ErrFull)
 	wantDiff(t, "stored", keysOf(dead(1), dead(2), dead(3)), list(t, smaller, observer.DeliveryFilter{}))
+}
+
+func testReopenLanes(t *testing.T, h *harness) {
+	opts := Options{Dir: t.TempDir()}
+	order := []int{3, 9, 1, 5}
+	for _, n := range order {
+		s := h.open(t, opts)
+		insert(t, s, strict(n, "x"))
+		if err := s.Close(); err != nil {
+			t.Fatalf("close: %v", err)
+		}
+	}
+	for _, n := range order {
+		s := h.open(t, opts)
+		due := claimDue(t, s, "a", 10)
+		wantDiff(t, "due", keysOf(delivery(n)), keys(due))
+		due[0].Succeed()
+		update(t, s, due[0], "a")
+		if err := s.Close(); err != nil {
+			t.Fatalf("close: %v", err)
+		}
+	}
+}
+
+func testReopenLost(t *testing.T, h *harness) {
+	opts := Options{Dir: t.TempDir()}
+	var lostAt time.Time
+	for crashes := range 4 {
+		s := h.open(t, opts)
+		if crashes == 0 {
+			begin(t, s, delivery(1), "owner 0")
+		} else {
+			d := claim(t, s, delivery(1).Key, fmt.Sprint("owner ", crashes))
+			wantDiff(t, "lost", crashes, d.Lost)
+			wantDiff(t, "lost at", lostAt, d.LostAt)
+			wantDiff(t, "claimed from", observer.Unknown, d.ClaimedFrom)
+		}
+		lostAt = h.clock.Now()
+		h.clock.advance(lease)
+		if err := s.Close(); err != nil {
+			t.Fatalf("close: %v", err)
+		}
+	}
 }
 
 func testSeenAtOnce(t *testing.T, h *harness) {

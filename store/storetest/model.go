@@ -100,7 +100,9 @@ func (m *model) waits(r *modelRow) bool {
 	})
 }
 
-func (m *model) requeue(r *modelRow, at time.Time) {
+// requeue gives the states that a store may tell: r may be parked at first, and
+// be queued with what it was parked behind.
+func (m *model) requeue(r *modelRow, at time.Time) []observer.State {
 	before := r.State
 	if r.State = observer.Queued; before == observer.Dead {
 		r.Redrives++
@@ -109,7 +111,9 @@ func (m *model) requeue(r *modelRow, at time.Time) {
 		}
 	}
 	r.RunAt, r.UpdatedAt = at, m.now()
+	first := r.State
 	m.release(r.Lane())
+	return []observer.State{first, r.State}
 }
 
 func (m *model) remove(r *modelRow) {

@@ -67,6 +67,12 @@ func testStatsDead(t *testing.T, h *harness) {
 	}, dead())
 	remove(t, s, delivery(1).Key)
 	finish(t, s, delivery(3).Key)
+	claim(t, s, delivery(5).Key, "a") // it is running, and counted as nothing else
+	wantDiff(t, "dead while one is run", figures{
+		start.Add(7 * time.Minute), map[string]int{"notify": 1, "third": 1},
+		map[observer.Reason]int{observer.ReasonPermanent: 1, observer.ReasonGone: 1},
+	}, dead())
+	h.clock.advance(lease)
 	requeue(t, s, delivery(7).Key, h.clock.Now())
 	wantDiff(t, "dead after some are gone", figures{
 		start.Add(5 * time.Minute), map[string]int{"notify": 1, "third": 1},
