@@ -38,7 +38,7 @@ const (
 func server(b *testing.B) *testenv.Postgres {
 	b.Helper()
 	return testenv.PrivatePostgres(b, testenv.Options{
-		Durable: true, Settings: map[string]string{"shared_buffers": "'512MB'", "max_wal_size": "'4GB'"},
+		Durable: true, Settings: map[string]string{"shared_buffers": "512MB", "max_wal_size": "4GB"},
 	})
 }
 
