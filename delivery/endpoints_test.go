@@ -179,6 +179,9 @@ func TestGoneIsPausedAtOnce(t *testing.T) {
 		if d := cmp.Diff(map[string]observer.Pause{"e": observer.PausedGone}, rows(t, store)); d != "" {
 			t.Error(d)
 		}
+		if err := delivery.Pause(t.Context(), store, "e"); err != nil {
+			t.Fatal(err)
+		}
 		fail(t, e, 1, nil) // one that ran meanwhile
 		refresh(t, e)
 		if d := cmp.Diff(map[string]observer.Pause{"e": observer.PausedGone}, rows(t, store)); d != "" || e.Ready("e") {
@@ -262,11 +265,11 @@ func TestProcessesShareWhatTheyKnow(t *testing.T) {
 			}
 		}
 		fail(t, a, 1, errDown)
+		fail(t, b, 1, errDown)
 		<-time.After(61 * time.Minute)
 		fail(t, b, 1, errDown)
-		fail(t, a, 1, errDown)
-		both("paused by one", false)
-		fail(t, b, 1, errDown)
+		fail(t, a, 1, errDown) // it does not know yet that the other one has told
+		both("paused by both", false)
 		if told != 1 {
 			t.Errorf("%d were told", told)
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -70,13 +71,13 @@ func export(t *testing.T, store observer.DeliveryStore) string {
 func TestExportAndImport(t *testing.T) {
 	t.Parallel()
 	store, other := newStore(), newStore()
-	put(t, store, nasty(), made("e", observer.Dead), rawEntry(`{"a": 1}`), rawEntry("{\xff\x00"), rawEntry(`{"json":"text"}`), rawEntry(`null`), rawEntry(""))
+	put(t, store, nasty(), made("e", observer.Dead), rawEntry(`{"a": 1}`), rawEntry("{\xff\x00"), rawEntry("\"\xff\""), rawEntry(`{"json":"text"}`), rawEntry(`null`), rawEntry(""))
 	put(t, store, made("waits", observer.Scheduled))
 	lines := export(t, store)
-	if n := strings.Count(lines, "\n"); n != 7 {
+	if n := strings.Count(lines, "\n"); n != 8 || !utf8.ValidString(lines) {
 		t.Fatalf("%d lines:\n%s", n, lines)
 	}
-	for _, want := range []delivery.ImportResult{{Stored: 7}, {Skipped: 7}} {
+	for _, want := range []delivery.ImportResult{{Stored: 8}, {Skipped: 8}} {
 		result, err := delivery.Import(t.Context(), other, strings.NewReader(lines))
 		if d := cmp.Diff(want, result); err != nil || d != "" {
 			t.Errorf("error %v, result (-want +got):\n%s", err, d)

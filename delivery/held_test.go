@@ -45,6 +45,9 @@ func TestBegin(t *testing.T) {
 			t.Errorf("it is %s after %d attempts and %v", d.State, len(d.Attempts), r.all())
 		}
 		stop()
+		if _, err := w.Begin(t.Context(), made("after the end", "")); !errors.Is(err, delivery.ErrStopped) {
+			t.Errorf("begun after the end: %v", err)
+		}
 	})
 }
 
@@ -66,12 +69,38 @@ func TestHeldWhoseLeaseIsLost(t *testing.T) {
 			t.Error("its context goes on although somebody else has it")
 		}
 		// That one died as well, so how this one ended is what counts.
-		if err := h.Settle(d.Clone()); err == nil {
-			t.Error("settled without a decision")
+		began := time.Now()
+		if err := h.Settle(d.Clone()); err == nil || time.Since(began) != 0 {
+			t.Errorf("settled without a decision: %v after %s", err, time.Since(began))
 		}
 		if got := stored(t, store, d.Key); got.State != observer.Unknown || got.Lost != 2 {
 			t.Errorf("it is %s with %d lost claims", got.State, got.Lost)
 		}
+	})
+}
+
+// What waits behind a first pass in its lane goes on as soon as that ends.
+func TestHeldLetsItsLaneGoOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, r := newStore(), newRan(nil)
+		w, stop := work(t, store, r)
+		first := made("first", "", strict)
+		h, err := w.Begin(t.Context(), first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, store, made("second", observer.Queued, strict))
+		<-time.After(1300 * time.Millisecond)
+		first.Succeed()
+		if err := h.Settle(first); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if d := cmp.Diff([]string{"second at 1.3s"}, r.all()); d != "" {
+			t.Error(d)
+		}
+		stop()
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,6 +61,40 @@ func TestWorkerStopsDuringAnOutageOfTheStore(t *testing.T) {
 		stop()
 		if took := time.Since(began); took > 15*time.Second {
 			t.Errorf("it took %s, longer than its drain timeout and a moment", took)
+		}
+	})
+}
+
+// again is a store that goes away once more after the first claim of what ran
+// while it was.
+type again struct {
+	*flaky
+	once sync.Once
+}
+
+func (a *again) ClaimDelivery(ctx context.Context, key, owner string, lease time.Duration) (*observer.Delivery, error) {
+	d, err := a.flaky.ClaimDelivery(ctx, key, owner, lease)
+	if err == nil {
+		a.once.Do(func() { a.away(10 * time.Minute) })
+	}
+	return d, err
+}
+
+// Claiming again what one has run is no attempt, however often it takes.
+func TestReclaimingIsNoAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &again{flaky: &flaky{Store: newStore()}}
+		r := newRan(func(ctx context.Context, d *observer.Delivery) error {
+			store.away(65 * time.Second)
+			return succeed(ctx, d)
+		})
+		key := put(t, store, made("e", observer.Queued))
+		_, stop := work(t, store, r)
+		<-time.After(time.Hour)
+		stop()
+		if d := stored(t, store, key); d.State != observer.Done || len(d.Attempts) != 1 || len(r.all()) != 1 {
+			t.Errorf("it is %s after attempts %+v", d.State, d.Attempts)
 		}
 	})
 }

@@ -97,29 +97,54 @@ func TestPausedIsProbed(t *testing.T) {
 // Of several processes one probes, and another when that one is gone.
 func TestProbesOfSeveralProcesses(t *testing.T) {
 	t.Parallel()
+	for _, interval := range []time.Duration{20 * time.Second, time.Minute} {
+		t.Run(interval.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := newStore()
+				put(t, store, many(3, "e")...)
+				var runs []*ran
+				var stops []func()
+				for range 2 {
+					re := &receiver{retry: time.Second, takes: 300 * time.Millisecond}
+					r, _, stop := pacing(t, store, re, disableAfter(time.Minute), func(c *delivery.EndpointsConfig) { c.ProbeInterval = interval })
+					runs, stops = append(runs, r), append(stops, stop)
+				}
+				probes := func() int { return len(runs[0].timesOf("e")) + len(runs[1].timesOf("e")) }
+				<-time.After(5*time.Minute - 30*time.Second)
+				before := probes()
+				<-time.After(10 * interval)
+				if n := probes() - before; n < 9 || n > 11 {
+					t.Errorf("%d probes in ten intervals", n)
+				}
+				stops[0]()
+				before = probes()
+				<-time.After(10 * interval)
+				if n := probes() - before; n < 8 || n > 10 {
+					t.Errorf("%d probes in ten intervals after one process ended", n)
+				}
+				stops[1]()
+			})
+		})
+	}
+}
+
+// A probe that takes longer than the time between two is not joined by another.
+func TestOneProbeAtATime(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store := newStore()
-		put(t, store, many(3, "e")...)
-		var runs []*ran
-		var stops []func()
-		for range 2 {
-			r, _, stop := pacing(t, store, &receiver{retry: time.Second}, disableAfter(10*time.Minute))
-			runs, stops = append(runs, r), append(stops, stop)
+		store, re := newStore(), &receiver{retry: time.Hour}
+		put(t, store, many(5, "e", at(time.Now().Add(3*time.Minute)))...)
+		r, _, stop := pacing(t, store, re, disableAfter(time.Minute))
+		fail(t, re.endpoints, 1, errDown)
+		<-time.After(time.Minute)
+		fail(t, re.endpoints, 1, errDown)
+		re.takes = 150 * time.Second
+		<-time.After(20 * time.Minute)
+		stop()
+		if n := r.atOnce("e"); n != 1 || len(r.all()) < 5 {
+			t.Errorf("%d probes at once, %d in all", n, len(r.all()))
 		}
-		probes := func() int { return len(runs[0].timesOf("e")) + len(runs[1].timesOf("e")) }
-		<-time.After(12*time.Minute - time.Second)
-		before := probes()
-		<-time.After(10 * time.Minute)
-		if n := probes() - before; n < 9 || n > 11 {
-			t.Errorf("%d probes in 10 minutes", n)
-		}
-		stops[0]()
-		before = probes()
-		<-time.After(10 * time.Minute)
-		if n := probes() - before; n < 8 || n > 10 {
-			t.Errorf("%d probes in 10 minutes after one process ended", n)
-		}
-		stops[1]()
 	})
 }
 
@@ -178,7 +203,7 @@ func TestBacklogLeavesWithARamp(t *testing.T) {
 				t.Fatalf("attempt %d began %s after the recovery, when %.1f were allowed", i+1, at-recovery, allowed)
 			}
 		}
-		for _, since := range []time.Duration{time.Second, 3 * time.Second, 5 * time.Second, 6 * time.Second} {
+		for _, since := range []time.Duration{800 * time.Millisecond, 1700 * time.Millisecond, 3700 * time.Millisecond, 5500 * time.Millisecond} {
 			n := 0
 			for _, at := range starts {
 				if at-recovery <= since {

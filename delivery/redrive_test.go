@@ -110,6 +110,12 @@ func TestRedriveInALane(t *testing.T) {
 		"one behind it dead":   {nil, []*observer.Delivery{made("z", observer.Dead, blocking)}, ""},
 		"of another entity":    {[]*observer.Delivery{made("a", observer.Scheduled, strict, elsewhere)}, nil, ""},
 		"one that has no lane": {[]*observer.Delivery{made("a", observer.Scheduled)}, nil, ""},
+		"another action of its event, and one behind": {
+			[]*observer.Delivery{made("e", observer.Scheduled, strict, func(d *observer.Delivery) {
+				d.Action, d.Key = 1, observer.DeliveryKey("e", "o", 1)
+			})},
+			[]*observer.Delivery{made("z", observer.Queued, strict)}, "",
+		},
 		"another action of its event": {[]*observer.Delivery{made("e", observer.Scheduled, strict, func(d *observer.Delivery) {
 			d.Action, d.Key = 1, observer.DeliveryKey("e", "o", 1)
 		})}, nil, ""},
