@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,10 +29,12 @@ type site struct {
 	dir    string
 	server string // the URL of its PostgreSQL database
 	more   string // more keys of the database
+	queue  string // more keys of the job queue
 	env    []string
 	daemon *exec.Cmd
 	exited chan struct{}
 	starts int
+	runs   int // how many processes were launched, see runOf
 }
 
 const sourceName = "shop"
@@ -70,7 +73,9 @@ url = "` + s.databaseURL() + `"
 ` + s.more + s.stateText() + `
 [network]
 allow = ["127.0.0.0/8"]
-` + text
+[job_queue]
+lease = "5s"
+` + s.queue + text
 	// Written aside and renamed: the daemon watches the file.
 	if err := os.WriteFile(s.path("new.toml"), []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
@@ -85,8 +90,12 @@ func (s *site) config() string          { return s.path("fraiseql-observer.toml"
 func (s *site) database() string        { return s.path("shop.db") }
 func (s *site) state() string           { return s.path("state.db") }
 
-func (s *site) log() string {
-	text, err := os.ReadFile(s.path("daemon.log"))
+func (s *site) log() string { return s.read("daemon.log") }
+
+// read gives the text of a file of the site, "" when there is none.
+func (s *site) read(name string) string {
+	s.t.Helper()
+	text, err := os.ReadFile(s.path(name))
 	if err != nil && !os.IsNotExist(err) {
 		s.t.Fatal(err)
 	}
@@ -110,22 +119,49 @@ func (s *site) start() {
 
 func (s *site) launch() {
 	s.t.Helper()
-	log, err := os.OpenFile(s.path("daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	s.launchAs(binary)
+}
+
+// launchAs runs one of the two programs as the daemon, with more environment.
+func (s *site) launchAs(program string, env ...string) {
+	s.t.Helper()
+	s.daemon, s.exited = s.spawn("daemon.log", program, env, "run")
+}
+
+// spawn runs a command of the program in the background; exited is closed when
+// it has ended. Every process has a number in the variable E2E_RUN, counted from
+// 1, which a header of a webhook can carry; 0 is that of the commands that end by
+// themselves.
+func (s *site) spawn(logName, program string, env []string, args ...string) (cmd *exec.Cmd, exited chan struct{}) {
+	s.t.Helper()
+	log, err := os.OpenFile(s.path(logName), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }() // the child has its own
-	s.daemon = exec.CommandContext(context.Background(), binary, "run", "--config", s.config())
-	s.daemon.Dir, s.daemon.Env = s.dir, append(os.Environ(), s.env...)
-	s.daemon.Stdout, s.daemon.Stderr = log, log
-	if err := s.daemon.Start(); err != nil {
+	s.runs++
+	cmd = exec.CommandContext(context.Background(), program, append(args, "--config", s.config())...)
+	cmd.Dir, cmd.Env = s.dir, append(append(s.environment(s.runs), env...), s.env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.exited = make(chan struct{})
-	go func(cmd *exec.Cmd, exited chan struct{}) {
+	exited = make(chan struct{})
+	go func() {
 		_ = cmd.Wait() // the exit code is in ProcessState
 		close(exited)
-	}(s.daemon, s.exited)
+	}()
+	return cmd, exited
+}
+
+// runPrefix makes a value of the number that stands nowhere else: what comes from
+// the environment is taken for a secret and kept out of all texts.
+const runPrefix = "process-number-"
+
+func runVariable(run int) string { return "E2E_RUN=" + runPrefix + strconv.Itoa(run) }
+
+func (s *site) environment(run int) []string {
+	return append(os.Environ(), runVariable(run))
 }
 
 // stop asks the daemon to end and expects that it does so cleanly.
@@ -160,7 +196,7 @@ func (s *site) signal(sig syscall.Signal) {
 // command runs another command of the program on this site.
 func (s *site) command(args ...string) (stdout, stderr string, code int) {
 	s.t.Helper()
-	return commandWith(s.t, s.dir, s.env, append(args, "--config", s.config())...)
+	return commandWith(s.t, s.dir, append([]string{runVariable(0)}, s.env...), append(args, "--config", s.config())...)
 }
 
 // loaded is the configuration as the program reads it.
@@ -171,6 +207,9 @@ func (s *site) loaded() *config.Config {
 			if value, ok := strings.CutPrefix(entry, name+"="); ok {
 				return value, true
 			}
+		}
+		if value, ok := strings.CutPrefix(runVariable(0), name+"="); ok {
+			return value, true
 		}
 		return os.LookupEnv(name)
 	})
@@ -193,7 +232,7 @@ func (s *site) store(look func(observer.StateStore)) {
 	}
 }
 
-// stored lists the unfinished deliveries in a state; "" lists all.
+// stored lists the deliveries in a state; "" lists all, finished ones included.
 func (s *site) stored(state observer.State) (list []*observer.Delivery) {
 	s.t.Helper()
 	s.store(func(store observer.StateStore) {
@@ -203,6 +242,36 @@ func (s *site) stored(state observer.State) (list []*observer.Delivery) {
 		}
 	})
 	return list
+}
+
+// left lists what is stored and has not succeeded.
+func (s *site) left() []*observer.Delivery {
+	s.t.Helper()
+	return slices.DeleteFunc(s.stored(""), func(d *observer.Delivery) bool { return d.State == observer.Done })
+}
+
+// states counts what is stored by state.
+func (s *site) states() (states map[observer.State]int) {
+	s.t.Helper()
+	s.store(func(store observer.StateStore) {
+		stats, err := store.DeliveryStats(s.t.Context())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		states = stats.States
+	})
+	return states
+}
+
+// waiting counts what is stored and will go on by itself.
+func (s *site) waiting() (n int) {
+	s.t.Helper()
+	for state, count := range s.states() {
+		if !state.Finished() {
+			n += count
+		}
+	}
+	return n
 }
 
 // checkpoint is the saved one, zero when there is none yet.

@@ -18,8 +18,9 @@ import (
 	"github.com/fraiseql/observer/internal/testenv"
 )
 
-// binary is the program under test. TestMain sets it before any test runs.
-var binary string //nolint:gochecknoglobals // TestMain has no other way to hand it to the tests
+// binary is the program under test, mortal the same with failpoints. TestMain
+// sets them before any test runs.
+var binary, mortal string //nolint:gochecknoglobals // TestMain has no other way to hand them to the tests
 
 func TestMain(m *testing.M) {
 	code, err := buildAndRun(m)
@@ -36,16 +37,23 @@ func buildAndRun(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	binary = filepath.Join(dir, "fraiseql-observer")
-	args := []string{"build", "-o", binary}
+	binary, mortal = filepath.Join(dir, "fraiseql-observer"), filepath.Join(dir, "fraiseql-observer-mortal")
+	if err := errors.Join(build(binary), build(mortal, "-tags", "failpoints")); err != nil {
+		return 1, err
+	}
+	return testenv.Main(m), nil
+}
+
+func build(to string, flags ...string) error {
+	args := append([]string{"build", "-o", to}, flags...)
 	if raceEnabled {
 		args = append(args, "-race")
 	}
 	args = append(args, "github.com/fraiseql/observer/cmd/fraiseql-observer")
 	if out, err := exec.CommandContext(context.Background(), "go", args...).CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build the program: %w\n%s", err, out)
+		return fmt.Errorf("build the program: %w\n%s", err, out)
 	}
-	return testenv.Main(m), nil
+	return nil
 }
 
 // patience is how long a test waits for what must happen. It is never waited
@@ -55,9 +63,20 @@ const patience = 30 * time.Second
 // eventually waits until cond holds.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
+	poll(t, 5*time.Millisecond, patience, what, cond)
+}
+
+// slowly is eventually for what takes seconds, and costs something to look at.
+func slowly(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	poll(t, 100*time.Millisecond, patience, what, cond)
+}
+
+func poll(t *testing.T, every, patience time.Duration, what string, cond func() bool) {
+	t.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for !cond() {
 		select {
@@ -92,7 +111,14 @@ func pause(r *rand.Rand, least, most time.Duration) {
 // output and exit code.
 func commandWith(t *testing.T, dir string, env []string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), binary, args...)
+	return programWith(t, binary, dir, env, args...)
+}
+
+// programWith runs one of the two programs. The code of one that was killed is
+// -1.
+func programWith(t *testing.T, program, dir string, env []string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut

@@ -92,7 +92,7 @@ func TestInvariant10NonsenseIsKept(t *testing.T) {
 		}
 	}
 	s.succeeds("dlq", "retry-all")
-	if left := s.stored(""); len(left) > 0 {
+	if left := s.left(); len(left) > 0 {
 		t.Errorf("%d deliveries are left in the store, the first: %+v", len(left), left[0])
 	}
 	for i := range rows {

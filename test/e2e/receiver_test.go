@@ -23,11 +23,16 @@ type receipt struct {
 	key     string // webhook-id
 	event   string // the id of the event, the first part of the key
 	change  change
+	note    string
 	body    string
 	at      time.Time
 	attempt int // of this key, from 1
 	status  int // 0 while it is not answered
+	run     int // the number of the process that sent it, where the webhook says that
 }
+
+// runHeader carries the number of the process that sends, see [webhook].
+const runHeader = "X-Run"
 
 // answer decides the status that a request gets. It may block.
 type answer func(r receipt) int
@@ -42,15 +47,28 @@ type receiver struct {
 	list   []*receipt
 	times  map[string]int
 	answer answer
+	ended  chan struct{} // closed when the test ends
 }
 
 // newReceiver listens on a port of the loopback interface.
 func newReceiver(t *testing.T, a answer) *receiver {
 	t.Helper()
-	r := &receiver{t: t, answer: a, times: map[string]int{}}
+	r := &receiver{t: t, answer: a, times: map[string]int{}, ended: make(chan struct{})}
 	r.server = httptest.NewServer(r)
-	t.Cleanup(func() { r.server.CloseClientConnections(); r.server.Close() })
+	t.Cleanup(func() {
+		close(r.ended)
+		r.server.CloseClientConnections()
+		r.server.Close()
+	})
 	return r
+}
+
+// hold waits for c, or for the end of the test.
+func (r *receiver) hold(c <-chan struct{}) {
+	select {
+	case <-c:
+	case <-r.ended:
+	}
 }
 
 func (r *receiver) url() string { return r.server.URL }
@@ -81,50 +99,46 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		return // the sender was killed in the middle: nothing was received
 	}
-	rec, answer := r.enter(req, string(body))
+	kept, rec, answer := r.enter(req, string(body))
 	status := answer(rec)
 	r.mu.Lock()
-	r.find(rec).status = status
+	kept.status = status
 	r.mu.Unlock()
 	w.WriteHeader(status)
 }
 
-func (r *receiver) enter(req *http.Request, body string) (receipt, answer) {
+// enter gives the receipt as it is kept, which changes under the lock, and as it
+// is now.
+func (r *receiver) enter(req *http.Request, body string) (kept *receipt, rec receipt, a answer) {
 	key := req.Header.Get("webhook-id")
 	event, _, _ := strings.Cut(key, "/")
-	rec := receipt{path: req.URL.Path, key: key, event: event, change: changeOf(body), body: body, at: time.Now()}
+	rec = receipt{path: req.URL.Path, key: key, event: event, body: body, at: time.Now()}
+	rec.change, rec.note = changeOf(body)
+	rec.run, _ = strconv.Atoi(strings.TrimPrefix(req.Header.Get(runHeader), runPrefix)) // 0 without
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.times[key]++
 	rec.attempt = r.times[key]
-	kept := rec
-	r.list = append(r.list, &kept)
-	return rec, r.answer
+	stored := rec
+	r.list = append(r.list, &stored)
+	return &stored, rec, r.answer
 }
 
-func (r *receiver) find(rec receipt) *receipt {
-	for _, one := range r.list {
-		if one.key == rec.key && one.attempt == rec.attempt {
-			return one
-		}
-	}
-	return &rec
-}
-
-// changeOf reads the change out of an event; zero when it is none.
-func changeOf(body string) change {
+// changeOf reads the change and its note out of an event; zero when it is none.
+func changeOf(body string) (c change, note string) {
 	var e observer.Event
 	if json.Unmarshal([]byte(body), &e) != nil {
-		return change{}
+		return change{}, ""
 	}
 	fields, err := e.Fields()
 	if err != nil {
-		return change{}
+		return change{}, ""
 	}
+	note, _ = fields["note"].(string)
 	version, _ := fields["version"].(json.Number)
 	v, _ := version.Int64()
 	item, _ := strconv.ParseInt(e.EntityID, 10, 64)
-	return change{e.Operation, item, v}
+	return change{e.Operation, item, v}, note
 }
 
 // receipts are copies of what arrived so far, in the order of arrival.

@@ -161,7 +161,7 @@ func (s *site) everythingPrinted() string {
 		show("dlq", "show", d.Key, "--format", "json")
 	}
 	show("dlq", "show", dead[0].Key)
-	for _, args := range [][]string{{"status"}, {"status", "--format", "json"}, {"dlq", "list"}, {"dlq", "list", "--format", "json"}, {"dlq", "stats", "--format", "json"}, {"dlq", "retry-all"}} {
+	for _, args := range [][]string{{"status"}, {"status", "--format", "json"}, {"dlq", "list"}, {"dlq", "list", "--format", "json"}, {"dlq", "stats", "--format", "json"}, {"endpoints", "list"}, {"endpoints", "list", "--format", "json"}, {"dlq", "retry-all"}} {
 		show(args...)
 	}
 	return b.String()

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"maps"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -94,6 +95,11 @@ func (s *shop) event(item int64) (id string) {
 // put commits a new version of one item.
 func (s *shop) put(item int64) {
 	s.t.Helper()
+	s.putNoted(item, "put")
+}
+
+func (s *shop) putNoted(item int64, note string) {
+	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	op := observer.Update
@@ -101,7 +107,7 @@ func (s *shop) put(item int64) {
 		op = observer.Insert
 	}
 	s.versions++
-	s.exec(upsert, item, s.versions, "put")
+	s.exec(upsert, item, s.versions, note)
 	s.committed = append(s.committed, change{op, item, s.versions})
 }
 
@@ -204,4 +210,15 @@ func (s *shop) one(ctx context.Context, r *rand.Rand, tx *sql.Tx, item int64, li
 	s.versions++
 	_, err := tx.ExecContext(ctx, s.on.in(upsert), item, s.versions, "load")
 	return change{op, item, s.versions}, err
+}
+
+// grow commits versions 1, 2... of items 1, 2... with a statement for each
+// version. They are not among the changes of all.
+func (s *shop) grow(items, versions int) {
+	s.t.Helper()
+	s.exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ` + strconv.Itoa(items) + `)
+		INSERT INTO items (id, version, note) SELECT i, 1, 'grow' FROM n`)
+	for range versions - 1 {
+		s.exec(`UPDATE items SET version = version + 1`)
+	}
 }

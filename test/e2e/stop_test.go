@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fraiseql/observer"
 )
 
 // TestInvariant7SigtermLosesAndRepeatsNothing stops and starts the daemon under
@@ -35,7 +37,7 @@ func sigtermLosesAndRepeatsNothing(t *testing.T, on flavour) {
 		s.start()
 		pause(r, 300*time.Millisecond, 900*time.Millisecond)
 		s.stop()
-		putOff += len(s.stored("scheduled"))
+		putOff += s.states()[observer.Scheduled]
 	}
 	stop()
 	s.start()
@@ -48,8 +50,8 @@ func sigtermLosesAndRepeatsNothing(t *testing.T, on flavour) {
 	if list := o.repetitions(); len(list) > 0 {
 		t.Errorf("%d deliveries were repeated, the first is %+v", len(list), list[0])
 	}
-	if n := len(s.stored("")); n > 0 {
-		t.Errorf("%d deliveries are still in the store", n)
+	if left := s.left(); len(left) > 0 {
+		t.Errorf("%d deliveries are still in the store, the first: %+v", len(left), left[0])
 	}
 	t.Logf("%d changes, %d requests, %d retries pending over %d stops", len(o.committed), len(o.receipts), putOff, stops)
 	if putOff == 0 {

@@ -191,11 +191,12 @@ func receiverDown(t *testing.T, on flavour) {
 		shop.put(item + 1)
 	}
 	s.start()
-	eventually(t, "all are put off", func() bool { return len(s.stored(observer.Scheduled)) == 10 })
+	eventually(t, "all are put off", func() bool { return s.waiting() == 10 })
 	s.stop()
 	bodies := map[string]string{}
 	for _, d := range s.stored("") {
-		if d.State != observer.Scheduled {
+		// Queued: by then the receiver had failed too often for a first attempt.
+		if d.State != observer.Scheduled && d.State != observer.Queued {
 			t.Errorf("%s is %s: %s", d.Key, d.State, d.Error)
 		}
 		bodies[d.Key] = string(d.Request)
@@ -206,7 +207,7 @@ func receiverDown(t *testing.T, on flavour) {
 	up()
 	s.start()
 	eventually(t, "everything arrives", func() bool {
-		return len(oracle{shop.all(), recv.receipts()}.outstanding()) == 0 && len(s.stored("")) == 0
+		return len(oracle{shop.all(), recv.receipts()}.outstanding()) == 0 && len(s.left()) == 0
 	})
 	s.stop()
 	o := oracle{shop.all(), recv.receipts()}
