@@ -120,15 +120,22 @@ func (b *bands) add(key bandKey, queueName, endpointName string) *band {
 	return known
 }
 
-// storeBands adds the statement that stores those of rows.
-func (s *Store) storeBands(c *change, rows []*row) {
+// storeBands makes sure that the bands of rows are stored, before the rows are: in
+// a transaction of its own, which nobody has to wait for.
+func (s *Store) storeBands(ctx context.Context, rows []*row) error {
 	if len(rows) == 0 {
-		return
+		return nil
 	}
-	c.run(ensureBands, s.clockNow(),
-		columnOf(rows, func(r *row) string { return r.band.queue }), columnOf(rows, func(r *row) string { return r.band.endpoint }),
-		columnOf(rows, func(r *row) int32 { return r.band.priority }),
-		columnOf(rows, func(r *row) *string { return r.fullQueue }), columnOf(rows, func(r *row) *string { return r.fullEndpoint }))
+	if err := s.transact(ctx, func(c *change) {
+		c.run(ensureBands, s.clockNow(),
+			columnOf(rows, func(r *row) string { return r.band.queue }), columnOf(rows, func(r *row) string { return r.band.endpoint }),
+			columnOf(rows, func(r *row) int32 { return r.band.priority }),
+			columnOf(rows, func(r *row) *string { return r.fullQueue }), columnOf(rows, func(r *row) *string { return r.fullEndpoint }))
+	}); err != nil {
+		return err
+	}
+	s.bands.known(rows)
+	return nil
 }
 
 // readBands adds the statement that reads the bands which are new, or all when

@@ -24,7 +24,7 @@ type group struct {
 	lanes   []string // those that change
 	moves   []string // those of them that may go on after the updates
 	parked  []string // the keys of what is put back as parked
-	bands   []*row   // rows whose bands may not be stored yet
+	bands   []*row   // the rows whose bands must be there
 	freed   []freed
 }
 
@@ -33,6 +33,7 @@ type group struct {
 func (s *Store) newGroup(ops []*op) *group {
 	g := &group{}
 	for _, o := range ops {
+		o.err = nil
 		for _, r := range o.insert {
 			r.stored, r.parked = false, false
 			g.rows = append(g.rows, r)
@@ -53,7 +54,6 @@ func (s *Store) newGroup(ops []*op) *group {
 	g.waves = waves(g.rows)
 	slices.Sort(g.lanes)
 	g.lanes = slices.Compact(g.lanes)
-	g.bands = s.bands.missing(g.bands)
 	return g
 }
 
@@ -91,6 +91,9 @@ func (s *Store) commitDead(ctx context.Context, ops []*op) error {
 // stored, when there is no room for the dead letters among them.
 func (s *Store) commitGroup(ctx context.Context, ops []*op, need room) (fits bool, err error) {
 	g := s.newGroup(ops)
+	if err := s.storeBands(ctx, s.bands.missing(g.bands)); err != nil {
+		return false, err
+	}
 	fits = true
 	transact := s.transact
 	if len(ops) > 1 {
@@ -102,7 +105,6 @@ func (s *Store) commitGroup(ctx context.Context, ops []*op, need room) (fits boo
 			insert = insertChecked
 			c.run(need.lock, s.schema.lockID("dead letters"))
 		}
-		s.storeBands(c, g.bands)
 		s.lockLanes(c, g.lanes)
 		if need.lock != "" {
 			g.checkRoom(c, &fits, need.limit)
@@ -141,7 +143,6 @@ func (g *group) checkRoom(c *change, fits *bool, limit int) {
 
 // note takes note of what was stored.
 func (g *group) note(b *bands) {
-	b.known(g.bands)
 	for _, r := range g.rows {
 		if r.stored && observer.State(r.state).Due() {
 			b.stored(r.band, r.due)

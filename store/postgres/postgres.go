@@ -146,7 +146,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open state store: %w", err)
 	}
 	if !s.readOnly {
-		s.writer, s.deadWriter = newWriter(ctx, s.commitOps), newWriter(ctx, s.commitDead)
+		silent := s.at.silent(Timeout)
+		s.writer, s.deadWriter = newWriter(ctx, s.commitOps, silent), newWriter(ctx, s.commitDead, silent)
 	}
 	s.close = sync.OnceFunc(s.shut)
 	return s, nil

@@ -46,7 +46,7 @@ func TestAnyBytes(t *testing.T) {
 	} {
 		want := &observer.Delivery{
 			Key: odd, Observer: odd, ActionType: odd, State: observer.Dead, Reason: observer.Reason(odd), Error: odd,
-			Request: quoted(t, odd),
+			Request: quoted(t, odd), Queue: odd, Endpoint: odd, Prints: []string{"a", "b"},
 			Event: &observer.Event{
 				ID: odd, Operation: observer.Operation(odd), EntityType: odd, EntityID: odd, Data: json.RawMessage(odd), Before: json.RawMessage(odd),
 				UserID: odd, TenantID: odd, ActorType: odd, ActingFor: odd, SchemaVersion: odd, CDCSource: odd,
@@ -101,6 +101,7 @@ func wantStored(t *testing.T, s *postgres.Store, name string, want *observer.Del
 	if diff := cmp.Diff(owner, claimed.LeaseOwner); diff != "" {
 		t.Errorf("%s: owner (-want +got):\n%s", name, diff)
 	}
+	claimed.State = claimed.ClaimedFrom
 	if err := s.UpdateDelivery(t.Context(), claimed, owner); err != nil {
 		t.Errorf("%s: update: %v", name, err)
 	}
@@ -184,6 +185,7 @@ func TestDamagedRowsDoNotHideTheOthers(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: claim: %v", name, err)
 		}
+		d.State = d.ClaimedFrom
 		if err := s.UpdateDelivery(t.Context(), d, "a"); err != nil {
 			t.Fatalf("%s: update: %v", name, err)
 		}

@@ -20,9 +20,10 @@ INSERT INTO fraiseql_observer.tb_delivery (created_at, updated_at, key, full_key
     error, attempts, request, event, malformed, data, before)
 VALUES ($1, $1, $2, NULL, $3, 'notify', 0, 'webhook', '', $4, $5, '[]', '{"url":"x"}', $6, $7, '{"id":1}', NULL)`
 
-func oldRow(t *testing.T, conn *pgx.Conn, created time.Time, key, state string, runAt any, text string, event, malformed *string) {
+// oldRow stores what stands for $1 to $7.
+func oldRow(t *testing.T, conn *pgx.Conn, values ...any) {
 	t.Helper()
-	testenv.Exec(t, conn, oldInsert, created, key, state, runAt, text, event, malformed)
+	testenv.Exec(t, conn, oldInsert, values...)
 }
 
 // before is a database as the release before left it, with rows that were stored

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -18,6 +20,9 @@ const (
 	inFlight = 2
 	// oneByOne is how many changes are made at once after they failed together.
 	oneByOne = 4
+	// deadlocks is how often a transaction is made again that had to give way to
+	// another one.
+	deadlocks = 5
 )
 
 // errClosed means that the store was closed.
@@ -30,6 +35,7 @@ type writer struct {
 	// commit makes changes in one transaction. Its error means that none was
 	// made; an answer to one of them is in its err.
 	commit func(ctx context.Context, ops []*op) error
+	silent error
 	ops    chan *op
 	slots  chan struct{}
 	stop   chan struct{}
@@ -38,7 +44,7 @@ type writer struct {
 
 // op is a change that somebody waits for.
 type op struct {
-	ctx   context.Context //nolint:containedctx // that of the caller, who waits for it
+	ctx   context.Context // of the caller, who waits for it
 	taken atomic.Bool     // won by the writer, which then answers, or by a caller whose context ended first
 	reply chan error
 
@@ -54,10 +60,11 @@ type op struct {
 	err error
 }
 
-// newWriter starts a writer whose work is not bounded by ctx.
-func newWriter(ctx context.Context, commit func(context.Context, []*op) error) *writer {
+// newWriter starts a writer whose work is not bounded by ctx. silent is what
+// callers get that nobody answers in time.
+func newWriter(ctx context.Context, commit func(context.Context, []*op) error, silent error) *writer {
 	w := &writer{
-		commit: commit, ops: make(chan *op), slots: make(chan struct{}, inFlight),
+		commit: commit, silent: silent, ops: make(chan *op), slots: make(chan struct{}, inFlight),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	go w.loop(context.WithoutCancel(ctx))
@@ -73,31 +80,54 @@ func (w *writer) shut() {
 // do makes a change and returns after its commit. When ctx ends before it was
 // taken up it is never made. Later its outcome is awaited, so that it is not in
 // doubt; the change is given up when all who share its transaction are gone.
+// Nobody waits for longer than [Timeout].
 func (w *writer) do(ctx context.Context, change *op) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	change.ctx, change.reply = ctx, make(chan error, 1)
+	limited, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	change.ctx, change.reply = limited, make(chan error, 1)
 	select {
 	case w.ops <- change:
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-limited.Done():
+		return w.ended(ctx)
 	case <-w.done:
 		return errClosed
 	}
 	select {
 	case err := <-change.reply:
-		return err
-	case <-ctx.Done():
-		if change.taken.CompareAndSwap(false, true) {
-			return ctx.Err()
+		return w.told(ctx, err)
+	case <-limited.Done():
+		if change.taken.CompareAndSwap(false, true) || ctx.Err() == nil {
+			return w.ended(ctx)
 		}
 	}
-	err := <-change.reply
-	if errors.Is(err, context.Canceled) {
-		return ctx.Err()
+	late := time.NewTimer(Timeout)
+	defer late.Stop()
+	select {
+	case err := <-change.reply:
+		return w.told(ctx, err)
+	case <-late.C:
+		return w.silent
+	}
+}
+
+// told is an answer as the caller gets it. What ended the transaction was the end
+// of all contexts in it, of which this caller has one.
+func (w *writer) told(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return w.ended(ctx)
 	}
 	return err
+}
+
+// ended is why a caller stopped to wait.
+func (w *writer) ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return w.silent
 }
 
 func (w *writer) loop(ctx context.Context) {
@@ -156,7 +186,7 @@ func (w *writer) make(ctx context.Context, ops []*op) {
 		}
 	}
 	if err := w.attempt(ctx, together); err != nil {
-		if len(together) == 1 || errors.Is(err, ErrConnect) || errors.Is(err, context.Canceled) {
+		if len(together) == 1 || errors.Is(err, ErrConnect) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			answer(together, err)
 		} else {
 			w.alone(ctx, together)
@@ -201,7 +231,6 @@ func (w *writer) attempt(ctx context.Context, ops []*op) error {
 	var waiting atomic.Int64
 	waiting.Store(int64(len(ops)))
 	for _, o := range ops {
-		o.err = nil
 		stop := context.AfterFunc(o.ctx, func() {
 			if waiting.Add(-1) == 0 {
 				cancel()
@@ -209,5 +238,13 @@ func (w *writer) attempt(ctx context.Context, ops []*op) error {
 		})
 		defer stop()
 	}
-	return w.commit(ctx, ops)
+	err := w.commit(ctx, ops)
+	for range deadlocks {
+		// Batches that overlap in another order, of which one had to give way.
+		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "40P01" {
+			break
+		}
+		err = w.commit(ctx, ops)
+	}
+	return err
 }

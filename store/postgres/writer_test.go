@@ -1,0 +1,263 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// recorder is a database that says what it was asked.
+type recorder struct {
+	mu      sync.Mutex
+	batches [][]string
+	// refuse fails batches with one of these in them.
+	refuse map[string]error
+	// hold is received from before each commit.
+	hold chan struct{}
+}
+
+func (r *recorder) commit(ctx context.Context, ops []*op) error {
+	select {
+	case <-r.hold:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	var err error
+	for _, o := range ops {
+		names = append(names, o.owner)
+		err = errors.Join(err, r.refuse[o.owner])
+	}
+	r.batches = append(r.batches, names)
+	return err
+}
+
+func (r *recorder) sizes() (sizes []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range r.batches {
+		sizes = append(sizes, len(b))
+	}
+	slices.Sort(sizes) // two are on their way at once
+	return sizes
+}
+
+func newRecorder(t *testing.T, refuse map[string]error) (*recorder, *writer) {
+	t.Helper()
+	r := &recorder{refuse: refuse, hold: make(chan struct{})}
+	return r, newWriter(t.Context(), r.commit, ErrConnect)
+}
+
+func TestConcurrentChangesShareTransactions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, w := newRecorder(t, nil)
+		defer w.shut()
+		var wg sync.WaitGroup
+		start := func(name string) {
+			wg.Go(func() {
+				if err := w.do(t.Context(), &op{owner: name}); err != nil {
+					t.Errorf("change %s: %v", name, err)
+				}
+			})
+			synctest.Wait()
+		}
+		for i := range 20 {
+			start(strconv.Itoa(i))
+		}
+		close(r.hold)
+		wg.Wait()
+		if diff := cmp.Diff([]int{1, 1, 18}, r.sizes()); diff != "" {
+			t.Errorf("changes in each transaction (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A transaction that fails must not fail for those who did nothing wrong, and one
+// that may have been made must not be made again.
+func TestOneFailureInAGroupIsItsOwn(t *testing.T) {
+	t.Parallel()
+	bad := errors.New("bad")
+	for name, test := range map[string]struct {
+		refuse error
+		want   []error // of the changes 0 to 4, 3 of which is refused
+		sizes  []int
+	}{
+		"refused":           {bad, []error{nil, nil, nil, bad, nil}, []int{1, 1, 1, 1, 1, 3}},
+		"connection broken": {ErrConnect, []error{nil, nil, ErrConnect, ErrConnect, ErrConnect}, []int{1, 1, 3}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r, w := newRecorder(t, map[string]error{"3": test.refuse})
+			defer w.shut()
+			got := make([]error, 5)
+			var wg sync.WaitGroup
+			for i := range got {
+				wg.Go(func() { got[i] = w.do(t.Context(), &op{owner: strconv.Itoa(i)}) })
+				synctest.Wait()
+			}
+			close(r.hold)
+			wg.Wait()
+			for i, want := range test.want {
+				if !errors.Is(got[i], want) {
+					t.Errorf("%s: change %d: got error %v, want %v", name, i, got[i], want)
+				}
+			}
+			if diff := cmp.Diff(test.sizes, r.sizes()); diff != "" {
+				t.Errorf("%s: changes in each transaction (-want +got):\n%s", name, diff)
+			}
+		})
+	}
+}
+
+// Two changes of one row cannot share a statement: the second comes after.
+func TestChangesOfOneRowComeOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, w := newRecorder(t, nil)
+		defer w.shut()
+		var wg sync.WaitGroup
+		for i, key := range []string{"x", "y", "a", "b", "a"} {
+			wg.Go(func() {
+				if err := w.do(t.Context(), &op{owner: strconv.Itoa(i), update: &row{key: key}}); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		close(r.hold)
+		wg.Wait()
+		if diff := cmp.Diff([]int{1, 1, 1, 2}, r.sizes()); diff != "" {
+			t.Errorf("changes in each transaction (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestCallersThatGoAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, w := newRecorder(t, nil)
+		defer w.shut()
+		ctx, cancel := context.WithCancel(t.Context())
+		results := make(chan error, 4)
+		for _, of := range []context.Context{ctx, ctx, ctx, t.Context()} { // two under way, two that wait
+			go func() { results <- w.do(of, &op{owner: "x"}) }()
+			synctest.Wait()
+		}
+		cancel()
+		for range 3 {
+			if err := <-results; !errors.Is(err, context.Canceled) {
+				t.Errorf("got error %v, want context.Canceled", err)
+			}
+		}
+		r.hold <- struct{}{}
+		if err := <-results; err != nil {
+			t.Errorf("who stayed: %v", err)
+		}
+		if diff := cmp.Diff([]int{1}, r.sizes()); diff != "" {
+			t.Errorf("changes in each transaction (-want +got):\n%s", diff)
+		}
+		if err := w.do(ctx, &op{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("a context that ended before: got error %v, want context.Canceled", err)
+		}
+	})
+}
+
+// One who goes away does not take the others in the same transaction along.
+func TestGroupGoesOnForWhoStays(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, w := newRecorder(t, nil)
+		defer w.shut()
+		results := make(chan error, 4)
+		ctx, cancel := context.WithCancel(t.Context())
+		for _, of := range []context.Context{t.Context(), t.Context(), ctx, t.Context()} {
+			go func() { results <- w.do(of, &op{}) }()
+			synctest.Wait()
+		}
+		r.hold <- struct{}{} // the third and the fourth share the next one
+		synctest.Wait()
+		cancel()
+		close(r.hold)
+		for range 4 {
+			if err := <-results; err != nil {
+				t.Errorf("got error %v, want none", err)
+			}
+		}
+		if diff := cmp.Diff([]int{1, 1, 2}, r.sizes()); diff != "" {
+			t.Errorf("changes in each transaction (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// When nothing answers, callers are told in time.
+func TestWriterIsBoundedInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, w := newRecorder(t, nil)
+		defer w.shut()
+		started := time.Now()
+		var wg sync.WaitGroup
+		for range 5 { // two on their way, three that wait
+			wg.Go(func() {
+				if err := w.do(t.Context(), &op{}); !errors.Is(err, ErrConnect) {
+					t.Errorf("got error %v, want ErrConnect", err)
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(started); took > Timeout {
+			t.Errorf("it took %s, want %s at most", took, Timeout)
+		}
+	})
+}
+
+func TestClosedWriter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, w := newRecorder(t, nil)
+		w.shut()
+		if err := w.do(t.Context(), &op{}); !errors.Is(err, errClosed) {
+			t.Errorf("got error %v, want errClosed", err)
+		}
+	})
+}
+
+func TestWaves(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		rows string // key lane event; none is "-"
+		want [][]string
+	}{
+		"no lanes":          {"a--b--c--", [][]string{{"a", "b", "c"}}},
+		"one event":         {"axEbxE", [][]string{{"a", "b"}}},
+		"two events":        {"axEbxFcxFdyE", [][]string{{"a", "d"}, {"b", "c"}}},
+		"events interleave": {"axEbxFcxEdxF", [][]string{{"a"}, {"b"}, {"c"}, {"d"}}},
+		"a key again":       {"axEaxFbxE", [][]string{{"a", "b"}}},
+		"nothing":           {"", nil},
+	} {
+		var rows []*newRow
+		for i := 0; i+2 < len(test.rows); i += 3 {
+			r := &row{key: test.rows[i : i+1], lane: test.rows[i+1 : i+2], eventID: test.rows[i+2 : i+3]}
+			if r.lane == "-" {
+				r.lane = ""
+			}
+			rows = append(rows, &newRow{row: r})
+		}
+		var got [][]string
+		for _, wave := range waves(rows) {
+			got = append(got, columnOf(wave, func(r *newRow) string { return r.key }))
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
