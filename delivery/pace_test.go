@@ -22,6 +22,7 @@ type receiver struct {
 	up        atomic.Bool
 	retry     time.Duration
 	takes     time.Duration
+	longer    atomic.Int64 // added to takes, in nanoseconds
 }
 
 func (r *receiver) run(ctx context.Context, d *observer.Delivery) error {
@@ -29,9 +30,10 @@ func (r *receiver) run(ctx context.Context, d *observer.Delivery) error {
 	if r.up.Load() {
 		err = nil
 	}
-	<-time.After(r.takes)
+	took := r.takes + time.Duration(r.longer.Load())
+	<-time.After(took)
 	d.Attempts = append(d.Attempts, observer.Attempt{Number: len(d.Attempts) + 1})
-	r.endpoints.Attempted(ctx, d.Endpoint, r.takes, err)
+	r.endpoints.Attempted(ctx, d.Endpoint, took, err)
 	if err != nil {
 		d.Retry(err, time.Now().Add(r.retry))
 		return nil
@@ -139,7 +141,7 @@ func TestOneProbeAtATime(t *testing.T) {
 		fail(t, re.endpoints, 1, errDown)
 		<-time.After(time.Minute)
 		fail(t, re.endpoints, 1, errDown)
-		re.takes = 150 * time.Second
+		re.longer.Store(int64(150 * time.Second))
 		<-time.After(20 * time.Minute)
 		stop()
 		if n := r.atOnce("e"); n != 1 || len(r.all()) < 5 {
@@ -191,9 +193,9 @@ func TestBacklogLeavesWithARamp(t *testing.T) {
 		}
 		re.up.Store(true)
 		<-time.After(2 * time.Second)
-		put(t, store, many(1000, "e", func(d *observer.Delivery) { d.Key += "+" })...)
+		put(t, store, many(700, "e", func(d *observer.Delivery) { d.Key += "+" })...)
 		w.Wake()
-		<-time.After(7 * time.Second)
+		<-time.After(6 * time.Second)
 		stop()
 		// Five were begun at once, of which the first was the recovery.
 		starts, inFlight := r.timesOf("e")[37:], 5.0
