@@ -84,8 +84,8 @@ SELECT `+stored+`, due_at, key || i, created_at, updated_at, '', 0, 0, 0, 0 FROM
 func TestClaimsCostTheSameHoweverManyWait(t *testing.T) {
 	t.Parallel()
 	many := 100_000
-	if testing.Short() {
-		many = 20_000
+	if testing.Short() || raceDetector {
+		many = 10_000
 	}
 	few, lots := costs(t, 1000), costs(t, many)
 	for what, n := range few {

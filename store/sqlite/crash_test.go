@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -36,6 +37,11 @@ func TestMain(m *testing.M) {
 	}
 	child, ok := children[os.Getenv(childMode)]
 	if !ok {
+		if sqlite.RaceDetector { // the histories of storetest; a flag of the command line wins
+			if err := flag.Set("rapid.checks", "8"); err != nil {
+				log.Fatal(err)
+			}
+		}
 		m.Run()
 		return
 	}

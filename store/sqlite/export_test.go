@@ -1,0 +1,4 @@
+package sqlite
+
+// RaceDetector is for the tests outside of the package.
+const RaceDetector = raceDetector
