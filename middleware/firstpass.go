@@ -177,15 +177,17 @@ type outcome struct {
 // attempt is a first pass under way, on a delivery of its own.
 type attempt struct {
 	d    *observer.Delivery
+	pass *pass
 	done chan outcome
 	// detach lets the attempt outlive the lane.
 	detach func() bool
 	cancel context.CancelFunc
 }
 
-func begin(ctx context.Context, d *observer.Delivery, next observer.Action) *attempt {
-	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	a := &attempt{d: d, done: make(chan outcome, 1), detach: context.AfterFunc(ctx, cancel), cancel: cancel}
+func begin(ctx context.Context, d *observer.Delivery, next observer.Action, recorded bool) *attempt {
+	state := &pass{left: recorded}
+	running, cancel := context.WithCancel(withPass(context.WithoutCancel(ctx), state))
+	a := &attempt{d: d, pass: state, done: make(chan outcome, 1), detach: context.AfterFunc(ctx, cancel), cancel: cancel}
 	go func() {
 		defer cancel()
 		result, err := next.Execute(running, d)
@@ -217,11 +219,12 @@ func (f FirstPass) settle(ctx context.Context, a *attempt, held Held) outcome {
 // inLane makes the first attempts here. One that outlasts the budget goes on in
 // the background, stored as running, and the lane does not wait for it.
 func (f FirstPass) inLane(ctx context.Context, d *observer.Delivery, next observer.Action) (observer.Result, error) {
-	a := begin(ctx, d.Clone(), next)
+	a := begin(ctx, d.Clone(), next, false)
 	if out, ended := f.patience(d.Endpoint, a.done); ended {
 		return f.finished(ctx, d, a, out)
 	}
 	f.Endpoints.Outlasted(d.Endpoint)
+	d.Attempts = a.pass.leave()
 	held := f.handOver(ctx, d)
 	if held == nil {
 		return f.finished(ctx, d, a, <-a.done)
@@ -264,7 +267,8 @@ func (f FirstPass) begun(d *observer.Delivery) {
 	}
 }
 
-// recorded stores d before its first attempt. Without that it is not tried.
+// recorded stores d before its first attempt. Without that it is not tried, and
+// a retry is the workers'.
 func (f FirstPass) recorded(ctx context.Context, d *observer.Delivery, next observer.Action) (observer.Result, error) {
 	if err := f.prepare(ctx, d); err != nil {
 		f.Bury(ctx, d, err)
@@ -277,7 +281,7 @@ func (f FirstPass) recorded(ctx context.Context, d *observer.Delivery, next obse
 	f.begun(d)
 	c := d.Clone()
 	c.State = ""
-	a := begin(ctx, c, next)
+	a := begin(ctx, c, next, true)
 	a.under(held)
 	settled := make(chan outcome, 1)
 	go func() { settled <- f.settle(ctx, a, held) }()

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/backoff"
 	"github.com/fraiseql/observer/middleware"
 	memorystore "github.com/fraiseql/observer/store/memory"
 )
@@ -522,4 +523,63 @@ func TestCrowdAtAnEndpointIsDispersed(t *testing.T) {
 		}
 		<-time.After(time.Hour)
 	})
+}
+
+// A claim counts as one attempt when its holder dies. So what has ended before
+// is stored with it, and under it no other attempt begins.
+func TestClaimOfAFirstPassIsOneAttempt(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		record   bool
+		answers  []error        // of the attempts, the last of which hangs for 10 s
+		stored   int            // attempts in the row while that runs
+		state    observer.State // in the end
+		attempts int
+	}{
+		"handed over in the first":  {false, []error{errTransient}, 0, observer.Scheduled, 1},
+		"handed over in the second": {false, []error{errTransient, errTransient}, 1, observer.Scheduled, 2},
+		"recorded":                  {true, []error{errTransient}, 0, observer.Scheduled, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := memorystore.New(memorystore.Config{})
+				pass := newPass(t, store)
+				pass.Record = tt.record
+				act := &hanging{receiver: receiver{}, answers: tt.answers}
+				pass.Preparer = act
+				chain := observer.Chain(
+					pass.Middleware(), middleware.DeadLetter{}.Middleware(), middleware.Defer(),
+					middleware.Retry(middleware.RetryConfig{MaxAttempts: 9, InlineBudget: time.Hour, Backoff: backoff.Policy{Initial: time.Millisecond}}),
+				)(act)
+				d := newDelivery()
+				if _, err := chain.Execute(t.Context(), d); err != nil {
+					t.Fatal(err)
+				}
+				running, err := store.Delivery(t.Context(), d.Key)
+				if err != nil || running.State != observer.Running || len(running.Attempts) != tt.stored {
+					t.Errorf("while it runs: %+v, %v", running, err)
+				}
+				<-time.After(time.Minute)
+				ended, err := store.Delivery(t.Context(), d.Key)
+				if err != nil || ended.State != tt.state || len(ended.Attempts) != tt.attempts {
+					t.Errorf("in the end: %+v, %v", ended, err)
+				}
+			})
+		})
+	}
+}
+
+// hanging answers at once, but for the last answer.
+type hanging struct {
+	receiver
+	answers []error
+}
+
+func (h *hanging) Execute(_ context.Context, d *observer.Delivery) (observer.Result, error) {
+	n := len(d.Attempts)
+	if n >= len(h.answers)-1 {
+		<-time.After(10 * time.Second)
+	}
+	return observer.Result{}, h.answers[min(n, len(h.answers)-1)]
 }

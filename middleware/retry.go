@@ -65,7 +65,7 @@ func (cfg RetryConfig) run(ctx context.Context, d *observer.Delivery, next obser
 		if verdict != nil {
 			return result, verdict
 		}
-		if due.Sub(began) > cfg.InlineBudget || !backoff.Wait(ctx, observer.Drain(ctx), time.Until(due)) {
+		if leftLane(ctx, d) || due.Sub(began) > cfg.InlineBudget || !backoff.Wait(ctx, observer.Drain(ctx), time.Until(due)) {
 			return result, observer.Deferred(err, due)
 		}
 	}
