@@ -127,7 +127,12 @@ func (a *App) parts() []func(context.Context) error {
 	keep := func(ctx context.Context) error { return a.lock.keep(ctx, a.topology.Gate) }
 	parts := []func(context.Context) error{keep, a.topology.Worker.Run, a.prune, a.watch}
 	for _, db := range a.topology.Databases {
-		parts = append(parts, db.Relay.Run)
+		// Invariant 7: what a relay still handles may need the worker.
+		detach := a.topology.Worker.Attach()
+		parts = append(parts, func(ctx context.Context) error {
+			defer detach()
+			return db.Relay.Run(ctx)
+		})
 	}
 	return parts
 }

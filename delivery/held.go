@@ -85,6 +85,10 @@ func (a *active) drop(h *Held) {
 	a.leave()
 }
 
+// Attach lets somebody begin deliveries while the worker drains: Run waits until
+// detach is called. After DrainTimeout nothing can be begun all the same.
+func (w *Worker) Attach() (detach func()) { return sync.OnceFunc(w.active.enter()) }
+
 // Held is a delivery of a first pass that is stored as running, under a lease
 // that this process keeps. Settle must be called once.
 type Held struct {

@@ -217,6 +217,47 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// Invariant 7: relays drain beside the worker, and what they still handle may
+// have to be begun.
+func TestInvariant7WorkerWaitsForWhatIsAttached(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		after, ends time.Duration
+		err         error
+	}{
+		"in time":  {5 * time.Second, 5 * time.Second, nil},
+		"too late": {20 * time.Second, 20 * time.Second, delivery.ErrStopped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w, stop := begin(t, delivery.WorkerConfig{Store: newStore(), Run: newRan(nil).run, DrainTimeout: 10 * time.Second})
+				detach, began := w.Attach(), time.Now()
+				time.AfterFunc(tt.after, func() {
+					defer detach()
+					d := made("late", "")
+					h, err := w.Begin(t.Context(), d)
+					if !errors.Is(err, tt.err) {
+						t.Errorf("error %v, want %v", err, tt.err)
+					}
+					if err == nil {
+						d.Succeed()
+						err = h.Settle(d)
+					}
+					if !errors.Is(err, tt.err) {
+						t.Error(err)
+					}
+					detach() // once more does no harm
+				})
+				stop()
+				if took := time.Since(began); took != tt.ends {
+					t.Errorf("it ended after %s", took)
+				}
+			})
+		})
+	}
+}
+
 // late is a store that answers a claim late.
 type late struct {
 	*flaky
