@@ -20,9 +20,9 @@ const (
 	settings = `
 SELECT set_config('statement_timeout', '` + statementTimeout + `', true), ` + byIndex + `,
        CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END`
-	// impatient is for a change that carries those of many callers: when one of
-	// them has to wait, they are made one by one.
-	impatient = settings + ", set_config('lock_timeout', '1000', true)"
+	// impatient is for the changes of many callers: when one of them has to wait,
+	// they are made one by one.
+	impatient = settings + ", set_config('lock_timeout', '300', true)"
 
 	beginLook    = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
 	lookSettings = "SELECT " + byIndex
@@ -76,8 +76,8 @@ func (s *Store) transact(ctx context.Context, fill func(*change)) error {
 	return s.send(ctx, begin, settings, fill)
 }
 
-// transactMany is transact for the changes of many callers.
-func (s *Store) transactMany(ctx context.Context, fill func(*change)) error {
+// transactSoon is transact that does not wait for locks of others for long.
+func (s *Store) transactSoon(ctx context.Context, fill func(*change)) error {
 	return s.send(ctx, begin, impatient, fill)
 }
 

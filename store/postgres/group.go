@@ -65,21 +65,21 @@ func (g *group) touch(r *row) {
 }
 
 // commitOps makes changes in one transaction.
-func (s *Store) commitOps(ctx context.Context, ops []*op) error {
-	_, err := s.commitGroup(ctx, ops, room{})
+func (s *Store) commitOps(ctx context.Context, ops []*op, patient bool) error {
+	_, err := s.commitGroup(ctx, ops, room{}, patient)
 	return err
 }
 
 // commitDead is commitOps for those with dead letters among them.
-func (s *Store) commitDead(ctx context.Context, ops []*op) error {
+func (s *Store) commitDead(ctx context.Context, ops []*op, patient bool) error {
 	if s.maxDead > margin {
-		fits, err := s.commitGroup(ctx, ops, room{lockShared, s.maxDead - margin})
+		fits, err := s.commitGroup(ctx, ops, room{lockShared, s.maxDead - margin}, patient)
 		if err != nil || fits {
 			return err
 		}
 	}
 	for _, o := range ops {
-		fits, err := s.commitGroup(ctx, []*op{o}, room{lockAlone, s.maxDead})
+		fits, err := s.commitGroup(ctx, []*op{o}, room{lockAlone, s.maxDead}, true)
 		if o.err = err; err == nil && !fits {
 			o.err = observer.ErrFull
 		}
@@ -89,15 +89,15 @@ func (s *Store) commitDead(ctx context.Context, ops []*op) error {
 
 // commitGroup makes changes in one transaction. fits is false, and nothing was
 // stored, when there is no room for the dead letters among them.
-func (s *Store) commitGroup(ctx context.Context, ops []*op, need room) (fits bool, err error) {
+func (s *Store) commitGroup(ctx context.Context, ops []*op, need room, patient bool) (fits bool, err error) {
 	g := s.newGroup(ops)
 	if err := s.storeBands(ctx, s.bands.missing(g.bands)); err != nil {
 		return false, err
 	}
 	fits = true
-	transact := s.transact
-	if len(ops) > 1 {
-		transact = s.transactMany
+	transact := s.transactSoon
+	if patient {
+		transact = s.transact
 	}
 	if err := transact(ctx, func(c *change) {
 		insert := insertPlain

@@ -1,6 +1,6 @@
-// Package postgres keeps the state of the daemon, checkpoints and unfinished
-// deliveries, in a schema of its own of a PostgreSQL database: by default the
-// one that is observed.
+// Package postgres keeps the state of the daemon, checkpoints, deliveries and what
+// is known about endpoints, in a schema of its own of a PostgreSQL database: by
+// default the one that is observed.
 //
 // # Durability
 //
@@ -14,11 +14,14 @@
 //
 // Every change is one short transaction, sent with its BEGIN and COMMIT in one
 // message, so it costs one round trip and is never left open by a daemon that
-// dies. The transaction sets what it depends on by itself: read committed,
+// dies. Deliveries that are stored or updated at the same time by concurrent
+// callers share a transaction; when it fails, or meets somebody's lock, each is
+// made alone. The transaction sets what it depends on by itself: read committed,
 // read write, synchronous_commit, a statement timeout. Nothing is set for the
 // session and no named statement is kept in it, so the store works the same
 // behind a pooler in transaction mode, without being told. A URL with
-// default_query_exec_mode=cache_statement trades that for less planning.
+// default_query_exec_mode=cache_statement trades that for less planning, about
+// half the work of the server when there is much to do.
 //
 // # Concurrency
 //
@@ -26,6 +29,22 @@
 // of Stores and processes. Claims pass over rows that another claim holds
 // (SKIP LOCKED), and whoever changes a delivery is checked against its lease in
 // the statement that changes it.
+//
+// A claim writes columns that no index holds, so PostgreSQL leaves the indexes
+// alone. It looks only at the head of each queue, endpoint and priority, which
+// stand in a table of their own. Somebody's old snapshot keeps the index entries
+// of what was claimed before, so that the head would become longer and longer:
+// after a thousand claims the store looks on from where it was, and from the very
+// beginning now and then, once a minute at least. What others store with a due
+// time in the past, and what they died holding, may therefore wait for up to a
+// minute under load.
+//
+// # Lanes
+//
+// Whoever stores, finishes, requeues or removes a delivery of a lane holds an
+// advisory lock of that lane until the end of the transaction, and decides in a
+// later statement of it what is parked and what goes on. A process that dies in
+// the middle leaves the lane as it was.
 //
 // # The cap on dead letters
 //

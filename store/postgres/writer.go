@@ -15,10 +15,8 @@ const (
 	// maxOps bounds how many callers share a transaction, and so how long the
 	// first of them waits for the others.
 	maxOps = 256
-	// inFlight is how many transactions of a writer are on their way at once:
-	// while one waits for the disk the next one is worked on.
-	inFlight = 2
-	// oneByOne is how many changes are made at once after they failed together.
+	// oneByOne is how many changes are made alone at once after they failed with
+	// others.
 	oneByOne = 4
 	// deadlocks is how often a transaction is made again that had to give way to
 	// another one.
@@ -30,16 +28,19 @@ var errClosed = errors.New("the state store is closed")
 
 // writer makes changes for concurrent callers. Those that arrive while others
 // are on their way share the next transaction, so that callers pay for one round
-// trip and one sync of the disk together.
+// trip, one plan and one sync of the disk together. A second transaction at the
+// same time would make both smaller and cost more than it gains.
 type writer struct {
-	// commit makes changes in one transaction. Its error means that none was
-	// made; an answer to one of them is in its err.
-	commit func(ctx context.Context, ops []*op) error
+	// commit makes changes in one transaction, and patiently so when they are to
+	// wait for locks of others. Its error means that none was made; an answer to
+	// one of them is in its err.
+	commit func(ctx context.Context, ops []*op, patient bool) error
 	silent error
 	ops    chan *op
-	slots  chan struct{}
-	stop   chan struct{}
-	done   chan struct{}
+	// alone has room for the changes that are made without others.
+	alone chan struct{}
+	stop  chan struct{}
+	done  chan struct{}
 }
 
 // op is a change that somebody waits for.
@@ -62,9 +63,9 @@ type op struct {
 
 // newWriter starts a writer whose work is not bounded by ctx. silent is what
 // callers get that nobody answers in time.
-func newWriter(ctx context.Context, commit func(context.Context, []*op) error, silent error) *writer {
+func newWriter(ctx context.Context, commit func(context.Context, []*op, bool) error, silent error) *writer {
 	w := &writer{
-		commit: commit, silent: silent, ops: make(chan *op), slots: make(chan struct{}, inFlight),
+		commit: commit, silent: silent, ops: make(chan *op), alone: make(chan struct{}, oneByOne),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	go w.loop(context.WithoutCancel(ctx))
@@ -132,21 +133,14 @@ func (w *writer) ended(ctx context.Context) error {
 
 func (w *writer) loop(ctx context.Context) {
 	defer close(w.done)
-	var commits sync.WaitGroup
-	defer commits.Wait()
+	var rest sync.WaitGroup
+	defer rest.Wait()
 	for {
 		select {
-		case w.slots <- struct{}{}:
-		case <-w.stop:
-			return
-		}
-		select {
 		case first := <-w.ops:
-			ops := w.collect(first)
-			commits.Go(func() {
-				w.make(ctx, ops)
-				<-w.slots
-			})
+			for _, o := range w.make(ctx, w.collect(first)) {
+				rest.Go(func() { w.makeAlone(ctx, o) })
+			}
 		case <-w.stop:
 			return
 		}
@@ -167,17 +161,17 @@ func (w *writer) collect(first *op) []*op {
 	return ops
 }
 
-// make makes changes and answers. When the database refuses them together each
-// is made alone, so that a failure hits only the change that causes it. What
-// would meet itself in one transaction is made after the others.
-func (w *writer) make(ctx context.Context, ops []*op) {
-	var together, after []*op
+// make makes changes and answers. When the database refuses them together each is
+// to be made alone, so that a failure, or somebody's lock, hits only the change
+// that meets it. So is what would meet itself in one transaction.
+func (w *writer) make(ctx context.Context, ops []*op) (rest []*op) {
+	var together []*op
 	updates := map[string]bool{}
 	for _, o := range ops {
 		switch {
 		case !o.taken.CompareAndSwap(false, true): // its caller is gone
 		case o.update != nil && updates[o.update.key]:
-			after = append(after, o)
+			rest = append(rest, o)
 		default:
 			if o.update != nil {
 				updates[o.update.key] = true
@@ -185,16 +179,18 @@ func (w *writer) make(ctx context.Context, ops []*op) {
 			together = append(together, o)
 		}
 	}
-	if err := w.attempt(ctx, together); err != nil {
-		if len(together) == 1 || errors.Is(err, ErrConnect) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			answer(together, err)
-		} else {
-			w.alone(ctx, together)
-		}
-	} else {
-		answer(together, nil)
+	err := w.attempt(ctx, together, false)
+	if err != nil && mayBeRefused(err) && (len(together) > 1 || isLocked(err)) {
+		return append(rest, together...)
 	}
-	w.alone(ctx, after)
+	answer(together, err)
+	return rest
+}
+
+func (w *writer) makeAlone(ctx context.Context, o *op) {
+	w.alone <- struct{}{}
+	answer([]*op{o}, w.attempt(ctx, []*op{o}, true))
+	<-w.alone
 }
 
 func answer(ops []*op, err error) {
@@ -207,22 +203,20 @@ func answer(ops []*op, err error) {
 	}
 }
 
-func (w *writer) alone(ctx context.Context, ops []*op) {
-	var rest sync.WaitGroup
-	slots := make(chan struct{}, oneByOne)
-	for _, o := range ops {
-		slots <- struct{}{}
-		rest.Go(func() {
-			one := []*op{o}
-			answer(one, w.attempt(ctx, one))
-			<-slots
-		})
-	}
-	rest.Wait()
+// mayBeRefused reports whether err says that a transaction was not made, and may
+// be about one of the changes in it. After an outage nobody knows that.
+func mayBeRefused(err error) bool {
+	return !errors.Is(err, ErrConnect) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// isLocked reports whether err is that of an impatient wait for a lock.
+func isLocked(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == "55P03"
 }
 
 // attempt makes changes as long as one of their callers waits.
-func (w *writer) attempt(ctx context.Context, ops []*op) error {
+func (w *writer) attempt(ctx context.Context, ops []*op, patient bool) error {
 	if len(ops) == 0 {
 		return nil
 	}
@@ -238,13 +232,13 @@ func (w *writer) attempt(ctx context.Context, ops []*op) error {
 		})
 		defer stop()
 	}
-	err := w.commit(ctx, ops)
+	err := w.commit(ctx, ops, patient)
 	for range deadlocks {
 		// Batches that overlap in another order, of which one had to give way.
 		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "40P01" {
 			break
 		}
-		err = w.commit(ctx, ops)
+		err = w.commit(ctx, ops, patient)
 	}
 	return err
 }
