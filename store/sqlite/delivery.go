@@ -13,7 +13,6 @@ import (
 // writeQueries are the statements that run on the writing connection.
 func writeQueries() []string {
 	return []string{
-		beginChange, undoChange, endChange,
 		saveCheckpoint, saveEndpoint, removeEndpoint,
 		insertDelivery, existsDelivery, findDelivery, updateDelivery, requeueDelivery, removeDelivery,
 		laneBlocked, placeBlocked, queueDelivery, releaseLane,

@@ -7,13 +7,6 @@ import (
 	"sync/atomic"
 )
 
-// Between these a change that shares a transaction can be undone on its own.
-const (
-	beginChange = `SAVEPOINT change`
-	undoChange  = `ROLLBACK TO change`
-	endChange   = `RELEASE change`
-)
-
 // maxBatch bounds how many changes share a commit, and so how long the first
 // of them waits for the others.
 const maxBatch = 128
@@ -119,9 +112,12 @@ func (w *writer) collect(first *operation) []*operation {
 	return batch
 }
 
+// errUndo: a change answers with an error, and something of it has to go.
+var errUndo = errors.New("a change that shares a transaction is to be undone")
+
 // commit makes the changes of a batch in one transaction. When the database
-// fails on one of them, each is made in a transaction of its own, so that a
-// failure hits only the change that causes it.
+// fails on one of them, or one is to leave nothing behind, each is made in a
+// transaction of its own, so that a failure hits only the change that causes it.
 func (w *writer) commit(ctx context.Context, batch []*operation) {
 	answers, err := w.attempt(ctx, batch)
 	if err != nil && len(batch) > 1 && !isBusy(err) {
@@ -154,17 +150,16 @@ func (w *writer) attempt(ctx context.Context, batch []*operation) (answers []err
 		if !op.begin() {
 			continue
 		}
-		if len(batch) == 1 {
-			answers[i] = op.run(s)
-		} else {
-			answers[i] = s.apart(op.run)
-		}
-		if !isAnswer(answers[i]) {
+		s.wrote = false
+		switch answers[i] = op.run(s); {
+		case !isAnswer(answers[i]):
 			return nil, answers[i]
+		case answers[i] == nil || !s.wrote:
+		case len(batch) == 1:
+			return answers, nil // rolled back
+		default:
+			return nil, errUndo
 		}
-	}
-	if len(batch) == 1 && answers[0] != nil {
-		return answers, nil // rolled back
 	}
 	return answers, tx.Commit()
 }
@@ -177,32 +172,14 @@ func (op *operation) begin() bool {
 }
 
 // session is the transaction that changes run in. A change makes any number of
-// statements; when it answers with an error, such as "busy", none of them stays.
+// statements. When it answers with an error, such as "busy", none of them stays;
+// that is cheapest when it finds out before it writes anything.
 type session struct {
 	ctx context.Context
 	tx  *sql.Tx
 	w   *writer
-}
-
-// apart makes a change that leaves nothing behind for the others in the
-// transaction when it answers with an error.
-func (s *session) apart(run func(*session) error) error {
-	if _, err := s.exec(beginChange); err != nil {
-		return err
-	}
-	answer := run(s)
-	if !isAnswer(answer) {
-		return answer // the whole transaction is rolled back
-	}
-	if answer != nil {
-		if _, err := s.exec(undoChange); err != nil {
-			return err
-		}
-	}
-	if _, err := s.exec(endChange); err != nil {
-		return err
-	}
-	return answer
+	// wrote: the present change has changed rows.
+	wrote bool
 }
 
 // exec runs one of [writeQueries] and gives the number of rows it changed.
@@ -211,10 +188,13 @@ func (s *session) exec(query string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return res.RowsAffected()
+	n, err := res.RowsAffected()
+	s.wrote = s.wrote || n > 0
+	return n, err
 }
 
-// query runs one of [writeQueries] that returns rows.
+// query runs one of [writeQueries] that returns rows. Those that also change them
+// are the last of their change, which then has no error to answer with.
 func (s *session) query(query string, args ...any) (*sql.Rows, error) {
 	return s.stmt(query).QueryContext(s.ctx, args...) //nolint:sqlclosecheck // closed with the transaction
 }
