@@ -22,6 +22,10 @@ const (
 	// reloadBands is how often all bands are read. In between only those with a
 	// later id are, which leaves out what is committed out of order.
 	reloadBands = 5 * time.Second
+	// With more than manyBands, those that were found empty are left out for a
+	// while: others may store into them without this process noticing.
+	manyBands = 256
+	quietBand = time.Second
 
 	ensureBands = `
 INSERT INTO {{schema}}.tb_queue AS q (queue, endpoint, priority, full_queue, full_endpoint, used_at)
@@ -67,6 +71,11 @@ type band struct {
 	bandKey
 	queueName, endpointName string
 	ensured                 time.Time // when this process last made sure that it is stored
+	// next is when something gets due, as far as is known. Until quiet there is
+	// nothing due before, unless this process stores it, and until asked nothing
+	// is to come where next is none.
+	next         pgtype.Timestamptz
+	quiet, asked time.Time
 	floor
 }
 

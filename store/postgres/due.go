@@ -83,10 +83,12 @@ func (s *Store) ClaimDue(ctx context.Context, c observer.Claim) ([]*observer.Del
 	var claimed []*observer.Delivery
 	for l.begin() {
 		ds, err := s.claimRound(ctx, c, l)
+		if claimed = append(claimed, ds...); err != nil && len(claimed) > 0 {
+			return claimed, nil // they are leased; the next call meets the error
+		}
 		if err != nil {
 			return nil, fmt.Errorf("claim due deliveries: %w", err)
 		}
-		claimed = append(claimed, ds...)
 	}
 	return claimed, nil
 }
@@ -136,7 +138,7 @@ func (s *Store) claimRound(ctx context.Context, c observer.Claim, l *looking) ([
 // deliveries do not count: nothing becomes due when they end. Neither do those
 // of deliveries that are due later than the next free one.
 func (s *Store) NextDue(ctx context.Context, room observer.Room) (time.Time, error) {
-	l := s.bands.look(s.time, room, 1)
+	l := s.bands.look(s.time, room, 0)
 	defer s.bands.done(l)
 	next := pgtype.Timestamptz{}
 	for l.begin() {
@@ -147,7 +149,7 @@ func (s *Store) NextDue(ctx context.Context, room observer.Room) (time.Time, err
 					var n int
 					var free, held pgtype.Timestamptz
 					_, err := pgx.ForEachRow(rows, []any{&n, &free, &held}, func() error {
-						l.probes[n-1].found = free
+						l.probes[n-1].found, l.probes[n-1].held = free, held
 						for _, at := range []pgtype.Timestamptz{free, held} {
 							if at.Valid && (!next.Valid || before(at, next)) {
 								next = at

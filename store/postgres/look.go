@@ -11,13 +11,14 @@ import (
 // looking is one look for what is due, in rounds: mostly one, and more when
 // bands turn out to be new or to have more than was asked for.
 type looking struct {
-	bands *bands
-	clock func() time.Time
-	room  observer.Room
-	limit int
-	left  int // how many more to take
-	turns map[turnKey]*turn
-	order []*turn
+	bands  *bands
+	clock  func() time.Time
+	room   observer.Room
+	claims bool
+	limit  int
+	left   int // how many more to take
+	turns  map[turnKey]*turn
+	order  []*turn
 	// probes are the bands of the round.
 	probes []*probe
 	rounds int
@@ -50,6 +51,7 @@ type probe struct {
 	until pgtype.Timestamptz // since when the last one taken is due
 	clock time.Time          // of the database
 	found pgtype.Timestamptz // since when the first free one is due
+	held  pgtype.Timestamptz // when a leased one before it gets due
 }
 
 func (p *probe) take(due pgtype.Timestamptz, clock time.Time) {
@@ -61,9 +63,10 @@ func (p *probe) take(due pgtype.Timestamptz, clock time.Time) {
 	}
 }
 
-// look begins a look that is ended with done.
+// look begins a look that is ended with done. A limit of 0 is for one that claims
+// nothing.
 func (b *bands) look(clock func() time.Time, room observer.Room, limit int) *looking {
-	l := &looking{bands: b, clock: clock, room: room, limit: limit, left: limit, turns: map[turnKey]*turn{}, lows: map[bandKey]pgtype.Timestamptz{}}
+	l := &looking{bands: b, clock: clock, room: room, claims: limit > 0, limit: max(limit, 1), left: max(limit, 1), turns: map[turnKey]*turn{}, lows: map[bandKey]pgtype.Timestamptz{}}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.looks[l] = struct{}{}
@@ -112,8 +115,10 @@ func (l *looking) collect() {
 			known[b] = true
 		}
 	}
+	now := l.clock()
+	many := len(l.bands.all) > manyBands
 	for key, b := range l.bands.all {
-		if known[b] {
+		if known[b] || many && l.skip(b, now) {
 			continue
 		}
 		t := l.turns[turnKey{key.queue, key.endpoint}]
@@ -124,6 +129,22 @@ func (l *looking) collect() {
 		}
 		t.bands = append(t.bands, b)
 	}
+}
+
+// skip reports whether b, one of many, was found empty a moment ago.
+func (l *looking) skip(b *band, now time.Time) bool {
+	switch {
+	case b.busy:
+		return false
+	case l.claims:
+		return now.Before(b.quiet) && !b.isNext(now)
+	}
+	return now.Before(b.asked) && !b.next.Valid
+}
+
+// isNext reports whether what was to come has come.
+func (b *band) isNext(now time.Time) bool {
+	return b.next.Valid && !before(dueTime(now), b.next)
 }
 
 // probe chooses the bands to look into. With many of them each is asked for a
@@ -179,39 +200,46 @@ func (l *looking) end(started time.Time, taken int) {
 	l.left -= taken
 	var clock time.Time
 	for _, p := range l.probes {
+		p.turn.more = p.turn.taken == p.turn.quota
 		if p.taken > 0 {
 			clock = p.clock
 		}
 	}
 	l.bands.mu.Lock()
 	defer l.bands.mu.Unlock()
-	now := l.clock()
+	now, cost := l.clock(), time.Since(started)
 	for _, p := range l.probes {
-		low, stored := l.lows[p.bandKey]
-		p.busy = p.taken > 0 || stored
 		if p.full {
-			p.looked(now, time.Since(started))
+			p.looked(now, cost)
 		}
-		// Where there was room for more, all that is due was taken.
-		all := l.left > 0 && p.turn.taken < p.turn.quota && !clock.IsZero()
-		if !all && p.taken == 0 {
-			continue
-		}
-		until := p.until
-		if all {
-			until = dueTime(clock)
-		}
-		p.took(p.taken, until, clock)
-		if stored {
-			p.lower(low)
-		}
-	}
-	for _, p := range l.probes {
-		p.turn.more = p.turn.taken == p.turn.quota
+		l.move(p, now, clock)
 	}
 	for _, t := range l.order {
 		t.room -= t.taken
 		t.taken = 0
+	}
+}
+
+// move notes how far the band of p is taken by now, by the clock of the database,
+// which is not known when nothing was taken.
+func (l *looking) move(p *probe, now, clock time.Time) {
+	low, stored := l.lows[p.bandKey]
+	if p.busy = p.taken > 0 || stored; !p.busy {
+		p.quiet = now.Add(quietBand)
+		if p.isNext(now) {
+			p.next = pgtype.Timestamptz{} // somebody else has it
+		}
+	}
+	// Where there was room for more, all that is due was taken.
+	until, all := p.until, l.left > 0 && !p.turn.more && !clock.IsZero()
+	if all {
+		until = dueTime(clock)
+	}
+	if all || p.taken > 0 {
+		p.took(p.taken, until, clock)
+	}
+	if stored {
+		p.lower(low)
 	}
 }
 
@@ -226,6 +254,10 @@ func (l *looking) seen(started time.Time) {
 		}
 		if p.found.Valid {
 			p.lower(p.found)
+		}
+		p.asked, p.next = now.Add(quietBand), p.found
+		if p.held.Valid && (!p.next.Valid || before(p.held, p.next)) {
+			p.next = p.held
 		}
 	}
 }
