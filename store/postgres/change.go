@@ -11,9 +11,11 @@ const (
 	begin  = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
 	commit = "COMMIT"
 	// byIndex is for statements that find their rows by an index: while the table
-	// has no statistics yet, or old ones, the planner might read all of it.
+	// has no statistics yet, or old ones, the planner might read all of it. There
+	// is one way to do that whatever the parameters are.
 	byIndex = `set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)`
+       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+       set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true)`
 	// settings are what a change depends on, until its end. Of the values of
 	// synchronous_commit only off would break the promise. To compile a
 	// statement (jit) takes longer than any of them may.

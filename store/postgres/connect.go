@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,6 +47,9 @@ func poolConfig(url string, readOnly bool) (*pgxpool.Config, error) {
 		config.MaxConnIdleTime = 5 * time.Minute
 	}
 	config.PingTimeout = connectTimeout
+	if !strings.Contains(url, "default_query_exec_mode") {
+		meet(config)
+	}
 	configure(config.ConnConfig, url)
 	if config.ConnConfig.ValidateConnect == nil && !readOnly {
 		// After a failover the old primary may answer, as a standby.
@@ -79,6 +84,33 @@ func configure(config *pgx.ConnConfig, url string) {
 	}
 	if !strings.Contains(url, "default_query_exec_mode") {
 		config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+}
+
+// errPooled ends a connection that turns out to lead through a pooler.
+var errPooled = errors.New("a pooler stands in front of the server now")
+
+// meet has connections find out who answers. Where that is the process that
+// greeted us no pooler stands between, and the later connections keep prepared
+// statements in their sessions: planning takes most of the time of a small change.
+func meet(config *pgxpool.Config) {
+	var direct atomic.Bool
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		if direct.Load() {
+			c.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+		}
+		return nil
+	}
+	config.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+		var pid uint32
+		if err := c.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeExec).Scan(&pid); err != nil {
+			return err
+		}
+		direct.Store(pid == c.PgConn().PID())
+		if !direct.Load() && c.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+			return errPooled
+		}
+		return nil
 	}
 }
 

@@ -3,6 +3,10 @@ package postgres_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -120,24 +124,85 @@ func everyChange(t *testing.T, s *postgres.Store) {
 	}
 }
 
-// TestNothingStaysInTheSession is what a pooler in transaction mode needs.
+// TestNothingStaysInTheSession is what a pooler in transaction mode needs. Without
+// one, prepared statements are kept, and nothing else.
 func TestNothingStaysInTheSession(t *testing.T) {
 	t.Parallel()
-	s := opened(t, postgres.Config{URL: observer.NewSecret(testenv.Database(t) + "&pool_max_conns=1")})
-	state := func() (n int) {
+	for name, test := range map[string]struct {
+		url      string
+		prepared bool
+	}{
+		"direct":          {testenv.Database(t), true},
+		"behind a pooler": {pooled(t, testenv.Database(t)), false},
+		"as the URL says": {testenv.Database(t) + "&default_query_exec_mode=cache_describe", false},
+	} {
+		s := opened(t, postgres.Config{URL: observer.NewSecret(test.url + "&pool_max_conns=1")})
+		everyChange(t, s)
+		if _, err := s.DeliveryStats(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var prepared, others int
 		err := s.Pool().QueryRow(t.Context(), `
-SELECT (SELECT count(*) FROM pg_prepared_statements WHERE name <> '') + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())
-    + (SELECT count(*) FROM pg_settings WHERE source = 'session')`).Scan(&n)
+SELECT (SELECT count(*) FROM pg_prepared_statements WHERE name <> ''), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())
+    + (SELECT count(*) FROM pg_settings WHERE source = 'session')`).Scan(&prepared, &others)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return n
+		if prepared > 0 != test.prepared || others != 0 {
+			t.Errorf("%s: got %d prepared statements and %d locks and settings, want any of the first: %t, and none of the others",
+				name, prepared, others, test.prepared)
+		}
 	}
-	everyChange(t, s)
-	if _, err := s.DeliveryStats(t.Context()); err != nil {
+}
+
+// pooled is a URL that leads to the server through what greets with a number of
+// its own, as poolers do.
+func pooled(t *testing.T, dsn string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if n := state(); n != 0 {
-		t.Errorf("got %d prepared statements, locks and settings, want none", n)
+	t.Cleanup(func() { _ = l.Close() })
+	server, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			upstream, err := net.Dial("tcp", server.Host) //nolint:noctx // to loopback
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(upstream, client); _ = upstream.Close() }()
+			go func() { _ = greet(client, upstream); _, _ = io.Copy(client, upstream); _ = client.Close() }()
+		}
+	}()
+	return changed(t, dsn, func(u *url.URL) { u.Host = l.Addr().String() })
+}
+
+// greet passes messages of the server on until it has told the number of its
+// process, which is changed.
+func greet(client io.Writer, server io.Reader) error {
+	for {
+		head := make([]byte, 5)
+		if _, err := io.ReadFull(server, head); err != nil {
+			return err
+		}
+		body := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
+		if _, err := io.ReadFull(server, body); err != nil {
+			return err
+		}
+		if head[0] == 'K' {
+			body[3]++
+		}
+		if _, err := client.Write(append(head, body...)); err != nil || head[0] == 'K' {
+			return err
+		}
 	}
 }

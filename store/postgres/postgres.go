@@ -18,10 +18,11 @@
 // callers share a transaction; when it fails, or meets somebody's lock, each is
 // made alone. The transaction sets what it depends on by itself: read committed,
 // read write, synchronous_commit, a statement timeout. Nothing is set for the
-// session and no named statement is kept in it, so the store works the same
-// behind a pooler in transaction mode, without being told. A URL with
-// default_query_exec_mode=cache_statement trades that for less planning, about
-// half the work of the server when there is much to do.
+// session. Prepared statements are kept in it only where the server itself
+// answers, so the store works behind a pooler in transaction mode, without being
+// told; there every statement is planned anew, about half of the work of the
+// server when there is much to do. A default_query_exec_mode in the URL decides
+// for both.
 //
 // # Concurrency
 //
@@ -206,7 +207,11 @@ func (s *Store) prepare(ctx context.Context, url string) error {
 	if err := s.query(ctx, s.checkRights); err != nil || s.readOnly {
 		return err
 	}
-	return s.fillPrints(ctx)
+	if err := s.fillPrints(ctx); err != nil {
+		return err
+	}
+	s.pool.Reset() // the connections from now on know who answers
+	return nil
 }
 
 // Close waits for the calls under way and closes the connections.

@@ -1,6 +1,9 @@
 package postgres_test
 
 import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
@@ -90,5 +93,38 @@ func TestClaimDueDoesNotWait(t *testing.T) {
 	claimed, err := s.ClaimDue(t.Context(), observer.Claim{Owner: "a", Lease: lease, Limit: 1})
 	if err != nil || len(claimed) != 1 || claimed[0].Key != "b/notify/0" {
 		t.Errorf("got %v and error %v, want b/notify/0", claimed, err)
+	}
+}
+
+// What is too large for a row and did not change is not written again with every
+// attempt.
+func TestLargeDataIsWrittenOnce(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	s := opened(t, config(url+"&pool_max_conns=1"))
+	conn := testenv.Connect(t, url)
+	d := jobs(1, 1)[0]
+	text := make([]byte, 100_000) // that cannot be compressed
+	_, _ = rand.Read(text)
+	d.Event.Data, _ = json.Marshal(text)
+	d.Request = d.Event.Data
+	insert(t, s, d)
+	size := func() int64 {
+		return testenv.Value[int64](t, conn, "SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE oid = 'fraiseql_observer.tb_delivery'::regclass")
+	}
+	before := size()
+	for i := range 5 {
+		claimed, err := s.ClaimDelivery(t.Context(), d.Key, "a", lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claimed.Retry(errors.New("status 503"), time.Now())
+		claimed.Attempts = append(claimed.Attempts, observer.Attempt{Number: i + 1})
+		if err := s.UpdateDelivery(t.Context(), claimed, "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := size(); after != before || before == 0 {
+		t.Errorf("got %d bytes of large data after 5 attempts, want %d as before", after, before)
 	}
 }

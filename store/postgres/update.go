@@ -12,13 +12,17 @@ import (
 )
 
 const (
-	// updateRows stores rows instead of those that their owners hold.
+	// updateRows stores rows instead of those that their owners hold. What is as
+	// it was is taken from the old row: then it is not written again where it is
+	// too large for the row itself.
 	updateRows = `
 UPDATE {{schema}}.tb_delivery AS d SET (state, observer, action, action_type, reason, run_at, error, attempts,
     request, event, malformed, data, before, queue, endpoint, priority, full_queue, full_endpoint,
     ordering, block_when_dead, lane, blocks, event_id, entity_type, entity_id, prints, redrives, edited_at, error_print,
     updated_at, lease_owner, lease_until, claims, claimed_at, lost_at) = (u.state, u.observer, u.action, u.action_type, u.reason, u.run_at, u.error, u.attempts,
-    u.request, u.event, u.malformed, u.data, u.before, u.queue, u.endpoint, u.priority, u.full_queue, u.full_endpoint,
+    CASE WHEN d.request = u.request THEN d.request ELSE u.request END, CASE WHEN d.event = u.event THEN d.event ELSE u.event END,
+    CASE WHEN d.malformed = u.malformed THEN d.malformed ELSE u.malformed END, CASE WHEN d.data = u.data THEN d.data ELSE u.data END,
+    CASE WHEN d.before = u.before THEN d.before ELSE u.before END, u.queue, u.endpoint, u.priority, u.full_queue, u.full_endpoint,
     u.ordering, u.block_when_dead, u.lane, u.blocks, u.event_id, u.entity_type, u.entity_id, u.prints, u.redrives, u.edited_at, u.error_print,
     ` + clock + `, '', '-infinity', 0, NULL, NULL)
 FROM unnest(` + rowArrays + `, $33::text[]) AS u(` + rowColumns + `, owner)
