@@ -17,14 +17,14 @@ import (
 const (
 	// headFloor is by how much the 99th percentiles may differ besides 10%: they
 	// are some milliseconds each, and differ by more than that from themselves.
-	// Waiting behind the endpoint that hangs would cost up to inline_budget, 2 s.
+	// Waiting behind the endpoint that hangs costs half a second and more.
 	headFloor = 50 * time.Millisecond
 	// headTries is how often a measurement that a busy machine may have spoiled
 	// is made. One that waits is slow every time.
 	headTries = 4
 
 	headEndpoints = 20
-	headChanges   = 600
+	headChanges   = 400
 	headRate      = 100 // changes a second
 )
 

@@ -31,9 +31,9 @@ const (
 
 func workersShareAStore(t *testing.T, on flavour) {
 	t.Helper()
-	const shared = 400
+	const shared = 240
 	held, release := make(chan receipt, 2*workerPlaces), make(chan struct{})
-	holds := make(chan struct{})
+	stored, holds := make(chan struct{}), make(chan struct{})
 	var recv *receiver
 	recv = newReceiver(t, func(r receipt) int {
 		if r.run == workerRun && isClosed(holds) {
@@ -41,18 +41,21 @@ func workersShareAStore(t *testing.T, on flavour) {
 			recv.hold(release)
 			return http.StatusOK
 		}
+		recv.hold(stored)
 		<-time.After(25 * time.Millisecond) // long enough that one alone cannot do all
 		return http.StatusOK
 	})
 	s := on.newSite(t, "")
 	s.queue = "worker_concurrency = 4\npoll_interval_ms = 50\n"
-	s.configure(webhook("shared", recv.url(), `mode = "queued"`, ""))
+	s.configure(webhook("shared", recv.url(), `mode = "queued"`, `timeout = "5m"`))
 	shop := newShop(s)
 	s.start()
 	worker, exited := s.worker()
 	for item := range int64(shared) {
 		shop.put(item + 1)
 	}
+	slowly(t, "all are stored", func() bool { return s.waiting() == shared })
+	close(stored)
 	s.arrived(shop, recv)
 	by := map[int]int{}
 	for _, r := range recv.receipts() {
