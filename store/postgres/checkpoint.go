@@ -50,7 +50,9 @@ func (s *Store) SaveCheckpoint(ctx context.Context, name string, cp observer.Che
 		c.exec(&saved, saveCheckpoint, s.clockNow(), s.texts.encode(name), s.texts.encode(string(cp.Position)), *text)
 	})
 	if err == nil && saved != 1 {
-		// A rule, a trigger or a row security policy of somebody else's.
+		// A rule, a trigger or a row security policy of somebody else's. Sessions
+		// may know a statement that a rule emptied for longer than the rule.
+		s.pool.Reset()
 		return fmt.Errorf("%s: %s stored %d rows instead of 1; remove what was added to the table tb_checkpoint", what, s.at, saved)
 	}
 	return err
