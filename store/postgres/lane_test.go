@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"strconv"
 	"strings"
@@ -121,6 +122,39 @@ func TestCrashInALane(t *testing.T) {
 	}
 }
 
+// What a person ran and put back, while the others of its event went on, goes on
+// as well.
+func TestPutBackAfterItsLaneWentFree(t *testing.T) {
+	t.Parallel()
+	s := opened(t, config(testenv.Database(t)))
+	first, one, other := strict("1", "7"), strict("2", "7"), strict("2", "7")
+	other.Action, other.Key = 1, observer.DeliveryKey("2", "notify", 1)
+	insert(t, s, first, one, other)
+	claim := func(key, owner string) *observer.Delivery {
+		d, err := s.ClaimDelivery(t.Context(), key, owner, lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	update := func(d *observer.Delivery) {
+		if err := s.UpdateDelivery(t.Context(), d, d.LeaseOwner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	back := claim(other.Key, "person")
+	done := claim(first.Key, "worker")
+	done.Succeed()
+	update(done)
+	back.State = back.ClaimedFrom
+	update(back)
+	for _, key := range []string{one.Key, other.Key} {
+		if d, err := s.Delivery(t.Context(), key); err != nil || d.State != observer.Queued || back.State != observer.Parked {
+			t.Errorf("%s: got %v and error %v, want queued", key, d, err)
+		}
+	}
+}
+
 // One refused row must not take along those who share its transaction, in the
 // database, too.
 func TestRefusedRowIsRefusedAlone(t *testing.T) {
@@ -181,7 +215,10 @@ func TestLongNames(t *testing.T) {
 	t.Parallel()
 	url := testenv.Database(t)
 	s := opened(t, config(url))
-	long := strings.Repeat("zażółć ", 1000)
+	long := ""
+	for range 300 { // as nothing makes it shorter
+		long += "zażółć " + rand.Text()
+	}
 	first, second := strict("1", long), strict("2", long)
 	first.Queue, first.Endpoint = long+"q", long+"e"
 	second.Queue, second.Endpoint = long+"q", long+"f"
