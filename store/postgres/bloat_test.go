@@ -150,9 +150,26 @@ func TestClaimCostIsFlatUnderAnOldSnapshot(t *testing.T) {
 	wantFlat(t, "next of a backlog", backlog.nexts)
 	wantFlat(t, "claims as they come", coming.claims)
 	wantFlat(t, "next as they come", coming.nexts)
+	wantFlat(t, "pruning", u.prune(t, n+100*batch, batch))
 	if err := u.old.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// prune removes n finished deliveries in batches, and gives the pages that each
+// touched.
+func (u *underOldSnapshot) prune(t testing.TB, n, batch int) (pages []int64) {
+	t.Helper()
+	until := observer.Retention{DoneBefore: u.clock.Now().Add(time.Minute)}
+	for ; n > 0; n -= batch {
+		u.clock.advance(10 * time.Millisecond)
+		before := u.pages(t)
+		if removed, err := u.PruneDeliveries(t.Context(), until, batch); err != nil || removed != batch {
+			t.Fatalf("pruned %d with error %v, want %d", removed, err, batch)
+		}
+		pages = append(pages, u.pages(t)-before)
+	}
+	return pages
 }
 
 // BenchmarkClaimUnderOldSnapshot is the same with as many deliveries as wanted:
