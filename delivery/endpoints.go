@@ -126,6 +126,9 @@ func countsAgainst(ctx context.Context, err error) bool {
 func (e *Endpoints) note(name string, took time.Duration, err error, telling bool) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.known[name] == nil && err == nil && took <= e.cfg.Slow {
+		return false // it works, and that is all there is to know
+	}
 	now := time.Now()
 	h := e.of(name)
 	defer e.forget(name, h)
