@@ -148,7 +148,7 @@ func (e *Endpoints) note(name string, took time.Duration, err error, telling boo
 		h.failed(now, now.Add(-took), err)
 		e.judge(name, h, now, err)
 	case h.succeeded(now):
-		e.cfg.Logger.Info("endpoint recovered; what waits for it is sent at a growing rate", "endpoint", name)
+		e.cfg.Logger.Info("endpoint recovered", "endpoint", name, "growing_rate", !h.ramp.IsZero())
 		e.wake()
 	}
 	return known && h.dirty

@@ -111,6 +111,12 @@ func TestTenFailuresInARowAreFailingHard(t *testing.T) {
 			t.Error("ready after ten failures in a row")
 		}
 		fail(t, e, 1, nil)
+		if !e.Ready("e") {
+			t.Error("a ramp after a failure of a moment: one that fails now and then would hardly be sent to")
+		}
+		fail(t, e, 10, errDown)
+		<-time.After(10 * time.Second)
+		fail(t, e, 1, nil)
 		if e.Ready("e") {
 			t.Error("lanes join in while it recovers")
 		}

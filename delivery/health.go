@@ -17,6 +17,12 @@ const (
 	// second, from rampRate a second on.
 	rampTime = 10 * time.Second
 	rampRate = 10
+	// rampFailures in a row on a ramp end it: the endpoint is failing hard again.
+	rampFailures = 3
+	// rampAfter is how long an endpoint has to fail for a ramp to follow. What
+	// waits after a shorter time is little, and an endpoint that fails now and
+	// then would be on a ramp for ever.
+	rampAfter = 10 * time.Second
 	// rampStep is the shortest wait for the next start on a ramp.
 	rampStep = 10 * time.Millisecond
 )
@@ -31,6 +37,8 @@ type health struct {
 	lastError    string
 	// hard: failing hard, by what happened here or by what others stored.
 	hard bool
+	// long: a recovery is followed by a ramp, however short the failure was.
+	long bool
 	// slow: attempts take longer than a lane may wait.
 	slow     bool
 	pause    observer.Pause
@@ -131,9 +139,10 @@ func (h *health) start(now time.Time, probeInterval time.Duration) {
 func (h *health) succeeded(now time.Time) bool {
 	recovered := (h.hard || h.pause == observer.PausedFailing) &&
 		(h.pause == observer.NotPaused || h.pause == observer.PausedFailing)
+	short := h.pause == observer.NotPaused && !h.long && now.Sub(h.failingSince) < rampAfter
 	h.failures, h.failingSince, h.lastError, h.hard = 0, time.Time{}, "", false
 	h.dirty = h.dirty || h.stored
-	if recovered {
+	if recovered && !short {
 		h.resume(now)
 	}
 	return recovered
@@ -143,19 +152,20 @@ func (h *health) succeeded(now time.Time) bool {
 func (h *health) resume(now time.Time) {
 	h.pause, h.pausedAt, h.alert = observer.NotPaused, time.Time{}, false
 	h.failures, h.failingSince, h.lastError, h.hard = 0, time.Time{}, "", false
-	h.ramp, h.started = now, 0
+	h.ramp, h.started, h.long = now, 0, false
 }
 
 // failed notes the failure of an attempt that began at a time. One that began
 // before the recovery says nothing about the time since.
 func (h *health) failed(now, began time.Time, cause error) {
-	if h.ramping(now) {
-		if began.Before(h.ramp) {
-			return
-		}
-		h.ramp, h.started, h.hard = time.Time{}, 0, true
+	ramping := h.ramping(now)
+	if ramping && began.Before(h.ramp) {
+		return
 	}
 	h.failures++
+	if ramping && h.failures >= rampFailures {
+		h.ramp, h.started, h.hard, h.long = time.Time{}, 0, true, true
+	}
 	h.hard = h.hard || h.failures >= hardFailures
 	h.lastError = cause.Error()
 	if h.failingSince.IsZero() {

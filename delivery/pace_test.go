@@ -191,6 +191,7 @@ func TestBacklogLeavesWithARamp(t *testing.T) {
 		if n := len(r.timesOf("e")); n != 37 {
 			t.Fatalf("%d failed", n)
 		}
+		<-time.After(10 * time.Second)
 		re.up.Store(true)
 		<-time.After(2 * time.Second)
 		put(t, store, many(700, "e", func(d *observer.Delivery) { d.Key += "+" })...)
@@ -241,13 +242,13 @@ func TestRampIsLiftedAfterTenSeconds(t *testing.T) {
 	})
 }
 
-func TestFailureEndsTheRamp(t *testing.T) {
+func TestFailuresEndTheRamp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store, re := newStore(), &receiver{retry: 24 * time.Hour, takes: 10 * time.Second}
 		put(t, store, many(10, "e")...)
 		r, _, stop := pacing(t, store, re)
-		<-time.After(11 * time.Second)
+		<-time.After(25 * time.Second)
 		// It recovers, and what began before that and fails after it says nothing.
 		fail(t, re.endpoints, 1, nil)
 		re.endpoints.Attempted(t.Context(), "e", 10*time.Second, errDown)
@@ -258,10 +259,14 @@ func TestFailureEndsTheRamp(t *testing.T) {
 			t.Errorf("%d at once on the ramp", n)
 		}
 		before := len(r.all())
-		fail(t, re.endpoints, 1, errDown)
+		fail(t, re.endpoints, 3, errDown)
 		<-time.After(3 * time.Second)
 		if n := len(r.all()) - before; n != 0 || re.endpoints.Ready("e") {
-			t.Errorf("%d more began after a failure on the ramp", n)
+			t.Errorf("%d more began after three failures on the ramp", n)
+		}
+		fail(t, re.endpoints, 1, nil)
+		if re.endpoints.Ready("e") {
+			t.Error("no ramp follows a failure on the ramp")
 		}
 		stop()
 	})

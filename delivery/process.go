@@ -43,9 +43,6 @@ type process struct {
 	patience time.Duration
 	// unsettled counts the outcomes that could not be stored yet.
 	unsettled *atomic.Int64
-	// ran is called when the run has ended, before its outcome is stored; nil is
-	// not.
-	ran func()
 }
 
 // finish runs a claimed delivery while keeping its lease, and stores the
@@ -56,9 +53,6 @@ func (p process) finish(ctx context.Context, d *observer.Delivery, run Run) erro
 	running, stop := p.keep(ctx, d.Key)
 	err := safely(running, d, run)
 	stop()
-	if p.ran != nil {
-		p.ran()
-	}
 	if err == nil {
 		return p.settle(ctx, d, &was)
 	}

@@ -25,7 +25,7 @@ func (e *Endpoints) Refresh(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for name, row := range rows {
-		if h := e.of(name); h.version == versions[name] {
+		if h := e.of(name); h.version == versions[name] && !h.dirty {
 			e.adopt(h, row)
 		}
 	}
@@ -169,7 +169,9 @@ func (e *Endpoints) saveOne(ctx context.Context, name string, row observer.Endpo
 	if h.version == version {
 		h.dirty = false
 	}
-	h.alert = false
+	if alert {
+		h.alert = false // and not that of a pause that began meanwhile
+	}
 	h.savedAt = time.Now()
 	h.stored = !want.FailingSince.IsZero() || want.Pause != observer.NotPaused
 	e.forget(name, h)

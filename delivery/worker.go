@@ -88,9 +88,6 @@ const (
 	outagePatience = time.Hour
 	// unsettledPause is the time between two looks whether outcomes are stored.
 	unsettledPause = 100 * time.Millisecond
-	// settlingShare is how many outcomes may be on their way to the store for each
-	// place.
-	settlingShare = 2
 	// fruitlessPause is the wait after a claim that found nothing although
 	// something is due, as when another process was faster. It doubles.
 	fruitlessPause = time.Millisecond
@@ -104,9 +101,6 @@ type Worker struct {
 	places *places
 	wake   chan struct{}
 	active *active
-	// settling has a token for each outcome that is being stored. They are
-	// bounded, so that a slow store slows the runs down.
-	settling chan struct{}
 	// unsettled counts outcomes that wait for the store.
 	unsettled atomic.Int64
 
@@ -131,7 +125,6 @@ func NewWorker(cfg WorkerConfig) *Worker {
 		}
 	}
 	w.places = newPlaces(cfg.Concurrency, limits)
-	w.settling = make(chan struct{}, settlingShare*cfg.Concurrency)
 	cfg.Endpoints.onChange(w.Wake)
 	return w
 }

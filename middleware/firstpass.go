@@ -92,7 +92,7 @@ func (f FirstPass) Middleware() observer.Middleware[observer.Action] {
 func (f FirstPass) behind(ctx context.Context, d *observer.Delivery) (bool, error) {
 	lane := d.Lane()
 	for failures := 1; ; failures++ {
-		behind, err := f.Lanes.Blocked(ctx, lane, eventID(d))
+		behind, err := f.blocked(ctx, d, lane)
 		if err == nil {
 			return behind, nil
 		}
@@ -103,6 +103,15 @@ func (f FirstPass) behind(ctx context.Context, d *observer.Delivery) (bool, erro
 			return false, err
 		}
 	}
+}
+
+// blocked asks the store about every strict delivery: another process may have
+// a dead letter of the lane run again.
+func (f FirstPass) blocked(ctx context.Context, d *observer.Delivery, lane string) (bool, error) {
+	if d.Order == observer.OrderStrict && lane != "" {
+		return f.Lanes.blocked(ctx, lane, eventID(d))
+	}
+	return f.Lanes.Blocked(ctx, lane, eventID(d))
 }
 
 func eventID(d *observer.Delivery) string {

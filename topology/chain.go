@@ -87,13 +87,13 @@ func (l *layers) crowdOf(cfg *config.Config) *middleware.Crowd {
 
 func (l *layers) firstPassOf(o config.Observer, a config.Action, act observer.Action, crowd *middleware.Crowd) middleware.FirstPass {
 	preparer, _ := act.(observer.Preparer)
-	dead := l.deadLetter(o)
+	dead, unalerted := l.deadLetter(o), l.unalerted(o)
 	return middleware.FirstPass{
 		Queued: a.Mode == config.ModeQueued, Delay: a.Delay, Record: a.OnUnknown == config.OnUnknownDeadLetter,
 		Budget: a.Retry.InlineBudget, Crowd: crowd, Preparer: preparer,
 		Lanes: l.stored.Lanes(), Endpoints: l.endpoints, Keep: l.keep, Begin: l.begin, Wake: l.worker.Wake,
 		Bury: func(ctx context.Context, d *observer.Delivery, cause error) {
-			l.unalerted(o).Bury(ctx, d, cause)
+			unalerted.Bury(ctx, d, cause)
 			l.observe.Ended(ctx, d, 0, nil)
 		},
 		Dead: dead.Raise, Logger: l.logger,

@@ -238,6 +238,9 @@ func (l *looking) move(p *probe, now, clock time.Time) {
 	if all || p.taken > 0 {
 		p.took(p.taken, until, clock)
 	}
+	if p.full && !all && p.taken > 0 {
+		p.lower(p.until) // it stopped there: more may follow below the floor
+	}
 	if stored {
 		p.lower(low)
 	}

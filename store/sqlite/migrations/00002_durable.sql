@@ -138,7 +138,7 @@ CREATE TABLE tb_finished_count (
     state TEXT    NOT NULL PRIMARY KEY,
     n     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO tb_finished_count (state, n) SELECT 'dead', n FROM tb_dead_count;
+INSERT INTO tb_finished_count (state, n) SELECT 'dead', count(*) FROM tb_delivery WHERE state = 'dead';
 INSERT INTO tb_finished_count (state, n) VALUES ('done', 0), ('dropped', 0);
 DROP TABLE tb_dead_count;
 
