@@ -22,7 +22,7 @@ const (
 	// rampAfter is how long an endpoint has to fail for a ramp to follow. What
 	// waits after a shorter time is little, and an endpoint that fails now and
 	// then would be on a ramp for ever.
-	rampAfter = 10 * time.Second
+	rampAfter = 2 * time.Second
 	// rampStep is the shortest wait for the next start on a ramp.
 	rampStep = 10 * time.Millisecond
 )

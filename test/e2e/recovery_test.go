@@ -60,6 +60,8 @@ func deadEndpointRecovers(t *testing.T, on flavour) {
 	if n := s.states()[observer.Parked]; n < all-items {
 		t.Errorf("%d are parked, want all but the first of each entity: %d", n, all-items)
 	}
+	began := time.Now()
+	poll(t, 250*time.Millisecond, patience, "it has failed for longer than a moment", func() bool { return time.Since(began) > 3*time.Second })
 	watch.mended.Store(true)
 	poll(t, 250*time.Millisecond, long, "all of them arrive", func() bool { return watch.count() >= all })
 	poll(t, 250*time.Millisecond, patience, "all of them are done", func() bool { return s.states()[observer.Done] == all })
