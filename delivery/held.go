@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/fraiseql/observer"
 )
@@ -14,13 +15,17 @@ type active struct {
 	mu      sync.Mutex
 	running int
 	cancel  map[*Held]context.CancelFunc
+	// keys are those of what is held.
+	keys map[string]struct{}
 	// forced: what runs must end. draining ends when nothing runs any more.
 	forced   bool
 	draining chan struct{}
 	ended    bool
 }
 
-func newActive() *active { return &active{cancel: map[*Held]context.CancelFunc{}} }
+func newActive() *active {
+	return &active{cancel: map[*Held]context.CancelFunc{}, keys: map[string]struct{}{}}
+}
 
 // enter counts one more until leave is called.
 func (a *active) enter() (leave func()) {
@@ -67,20 +72,26 @@ func (a *active) force() {
 }
 
 // hold counts h, whose context cancel ends, unless the worker has stopped.
-func (a *active) hold(h *Held, cancel context.CancelFunc) bool {
+// held is false when another of the same key is held already.
+func (a *active) hold(h *Held, cancel context.CancelFunc) (held bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.ended || a.forced {
-		return false
+		return false, ErrStopped
+	}
+	if _, there := a.keys[h.key]; there {
+		return false, nil
 	}
 	a.running++
 	a.cancel[h] = cancel
-	return true
+	a.keys[h.key] = struct{}{}
+	return true, nil
 }
 
 func (a *active) drop(h *Held) {
 	a.mu.Lock()
 	delete(a.cancel, h)
+	delete(a.keys, h.key)
 	a.mu.Unlock()
 	a.leave()
 }
@@ -105,26 +116,53 @@ type Held struct {
 // Begin stores d as running, leased to this process, before its first attempt or
 // while that goes on. It only reads d, which nobody may change meanwhile. The
 // result is nil, without an error, when the key is there already: then somebody
-// else has it. [ErrStopped] when the worker has ended or stops by force.
+// else has it. [ErrStopped] when the worker has ended or stops by force. After
+// another error d may be stored all the same; Begin, called again, finds out.
 func (w *Worker) Begin(ctx context.Context, d *observer.Delivery) (*Held, error) {
-	h := &Held{process: w.process(claimOwner(w.cfg.Owner)), worker: w, was: originOf(d), key: d.Key}
+	owner, doubt := w.doubts.owner(d.Key)
+	if !doubt {
+		owner = claimOwner(w.cfg.Owner)
+	}
+	h := &Held{process: w.process(owner), worker: w, was: originOf(d), key: d.Key}
 	h.was.state, h.was.lost = observer.Unknown, 0
 	h.base, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if !w.active.hold(h, h.cancel) {
+	if held, err := w.active.hold(h, h.cancel); !held {
 		h.cancel()
-		return nil, ErrStopped
+		return nil, err
 	}
-	begun, err := w.cfg.Store.BeginDelivery(ctx, d, h.process.owner, w.cfg.Lease)
+	begun, err := w.store(ctx, d, owner, doubt)
 	if err != nil || !begun {
 		h.cancel()
 		w.active.drop(h)
-		if err != nil {
-			err = fmt.Errorf("store delivery %s as running: %w", d.Key, err)
-		}
 		return nil, err
 	}
 	h.running, h.stop = h.process.keep(h.base, d.Key)
 	return h, nil
+}
+
+// store stores d as running and reports whether owner has it. When there is
+// doubt it may be there already, stored by an earlier call without an answer.
+func (w *Worker) store(ctx context.Context, d *observer.Delivery, owner string, doubt bool) (begun bool, err error) {
+	began := time.Now()
+	begun, err = w.cfg.Store.BeginDelivery(ctx, d, owner, w.cfg.Lease)
+	if err == nil && !begun && doubt {
+		begun, err = w.has(ctx, d.Key, owner)
+	}
+	if err != nil {
+		w.doubts.add(d.Key, owner, began.Add(w.cfg.Lease))
+		return false, fmt.Errorf("store delivery %s as running: %w", d.Key, err)
+	}
+	w.doubts.remove(d.Key)
+	return begun, nil
+}
+
+// has reports whether owner has the delivery of a key, and extends its lease.
+func (w *Worker) has(ctx context.Context, key, owner string) (bool, error) {
+	err := w.cfg.Store.ExtendLease(ctx, key, owner, w.cfg.Lease)
+	if errors.Is(err, observer.ErrBusy) || errors.Is(err, observer.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Context carries the values of the context that Begin was given. It ends when
@@ -135,8 +173,9 @@ func (h *Held) Context() context.Context { return h.running }
 // ends the claim. It waits for a store that is away. [observer.ErrBusy] when
 // somebody else has the delivery by now. A delivery of which nothing is decided
 // is left to its lease, and counts as an attempt of which nobody knows the
-// outcome.
-func (h *Held) Settle(d *observer.Delivery) error {
+// outcome. Once it is stored, and while the worker still waits for it, then is
+// called.
+func (h *Held) Settle(d *observer.Delivery, then ...func()) error {
 	defer h.worker.active.drop(h)
 	defer h.cancel()
 	h.stop()
@@ -147,5 +186,11 @@ func (h *Held) Settle(d *observer.Delivery) error {
 	if h.worker.leadsOn(d) {
 		h.worker.Wake()
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	for _, f := range then {
+		f()
+	}
+	return nil
 }

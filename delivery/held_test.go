@@ -11,6 +11,7 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/delivery"
+	memorystore "github.com/fraiseql/observer/store/memory"
 )
 
 func TestBegin(t *testing.T) {
@@ -51,16 +52,23 @@ func TestBegin(t *testing.T) {
 	})
 }
 
+// held has d begun by a worker that does not run.
+func held(t *testing.T, store observer.DeliveryStore, d *observer.Delivery) *delivery.Held {
+	t.Helper()
+	w := delivery.NewWorker(delivery.WorkerConfig{Store: store, Run: succeed, Owner: "w", Logger: quiet()})
+	h, err := w.Begin(t.Context(), d)
+	if err != nil || h == nil {
+		t.Fatalf("begin: %v, %v", h, err)
+	}
+	return h
+}
+
 func TestHeldWhoseLeaseIsLost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &flaky{Store: newStore()}
-		w := delivery.NewWorker(delivery.WorkerConfig{Store: store, Run: succeed, Owner: "w", Logger: quiet()})
 		d := made("e", "")
-		h, err := w.Begin(t.Context(), d)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := held(t, store, d)
 		<-time.After(time.Second)
 		store.away(90 * time.Second)
 		<-time.After(75 * time.Second)
@@ -108,12 +116,8 @@ func TestHeldIsSettledAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &flaky{Store: newStore()}
-		w := delivery.NewWorker(delivery.WorkerConfig{Store: store, Run: succeed, Owner: "w", Logger: quiet()})
 		d := made("e", "")
-		h, err := w.Begin(t.Context(), d)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := held(t, store, d)
 		store.away(10 * time.Minute)
 		d.Bury(errors.New("refused"))
 		if err := h.Settle(d); err != nil {
@@ -130,12 +134,8 @@ func TestHeldThatRanElsewhereIsBusy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &flaky{Store: newStore()}
-		w := delivery.NewWorker(delivery.WorkerConfig{Store: store, Run: succeed, Owner: "w", Logger: quiet()})
 		d := made("e", "")
-		h, err := w.Begin(t.Context(), d)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := held(t, store, d)
 		store.away(5 * time.Minute)
 		<-time.After(2 * time.Minute)
 		cfg := delivery.RedriveConfig{Store: store.Store, Owner: "elsewhere", Logger: quiet(), Run: func(_ context.Context, d *observer.Delivery) error {
@@ -295,4 +295,122 @@ func TestClaimedAndNotBegunAtShutdownIsGivenBack(t *testing.T) {
 			t.Errorf("left %+v after %v", u, r.all())
 		}
 	})
+}
+
+// lossy is a store whose answers get lost.
+type lossy struct {
+	*memorystore.Store
+	begins, updates int // how many of them from now on
+}
+
+var errLost = errors.New("connection reset by peer")
+
+func (l *lossy) BeginDelivery(ctx context.Context, d *observer.Delivery, owner string, lease time.Duration) (bool, error) {
+	begun, err := l.Store.BeginDelivery(ctx, d, owner, lease)
+	if l.begins--; l.begins >= 0 {
+		return false, errLost
+	}
+	return begun, err
+}
+
+func (l *lossy) UpdateDelivery(ctx context.Context, d *observer.Delivery, owner string) error {
+	err := l.Store.UpdateDelivery(ctx, d, owner)
+	if l.updates--; l.updates >= 0 {
+		return errLost
+	}
+	return err
+}
+
+func TestBeginWhoseAnswerWasLost(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		lost     int
+		wait     time.Duration
+		claimed  bool
+		begun    bool
+		attempts int
+	}{
+		"once":                     {1, 0, false, true, 1},
+		"twice":                    {2, 0, false, true, 1},
+		"shortly before its end":   {1, 59 * time.Second, false, true, 1},
+		"and somebody else has it": {1, 2 * time.Minute, true, false, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := &lossy{Store: newStore(), begins: tt.lost}
+				w, stop := begin(t, delivery.WorkerConfig{Store: store, Run: newRan(nil).run, Poll: time.Hour})
+				d := made("e", "")
+				for range tt.lost {
+					if h, err := w.Begin(t.Context(), d); h != nil || !errors.Is(err, errLost) {
+						t.Fatalf("begin: %v, %v", h, err)
+					}
+				}
+				<-time.After(tt.wait)
+				if tt.claimed {
+					w.Wake()
+					synctest.Wait()
+				}
+				h, err := w.Begin(t.Context(), d)
+				if err != nil || h != nil != tt.begun {
+					t.Fatalf("begin again: %v, %v", h, err)
+				}
+				if h != nil {
+					<-time.After(2 * time.Minute) // its lease is kept
+					outcome := d.Clone()
+					if err := errors.Join(succeed(t.Context(), outcome), h.Settle(outcome)); err != nil {
+						t.Error(err)
+					}
+				}
+				if h, err := w.Begin(t.Context(), d); h != nil || err != nil {
+					t.Errorf("what is done: %v, %v", h, err)
+				}
+				stop()
+				if d := stored(t, store, d.Key); d.State != observer.Done || len(d.Attempts) != tt.attempts {
+					t.Errorf("it is %s after %+v", d.State, d.Attempts)
+				}
+			})
+		})
+	}
+}
+
+// Somebody is told how it ended while the process still waits, and although the
+// store's answer was lost.
+func TestSettleTellsBeforeTheWorkerEnds(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &lossy{Store: newStore(), updates: lost}
+			ctx, cancel := context.WithCancel(t.Context())
+			w := delivery.NewWorker(delivery.WorkerConfig{Store: store, Run: succeed, Owner: "w", Logger: quiet()})
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				if err := w.Run(ctx); err != nil {
+					t.Error(err)
+				}
+			}()
+			d := made("e", "")
+			h, err := w.Begin(t.Context(), d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			d.Bury(errors.New("refused"))
+			told := false
+			err = h.Settle(d, func() {
+				<-time.After(time.Second)
+				select {
+				case <-ended:
+					t.Error("the worker has ended before")
+				default:
+				}
+				told = stored(t, store, d.Key).State == observer.Dead
+			})
+			if err != nil || !told {
+				t.Errorf("%d answers lost: told %t, %v", lost, told, err)
+			}
+			<-ended
+		})
+	}
 }

@@ -101,6 +101,7 @@ type Worker struct {
 	places *places
 	wake   chan struct{}
 	active *active
+	doubts doubts
 	// unsettled counts outcomes that wait for the store.
 	unsettled atomic.Int64
 

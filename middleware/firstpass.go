@@ -15,8 +15,9 @@ import (
 type Held interface {
 	// Context ends when the attempt must stop.
 	Context() context.Context
-	// Settle stores how the delivery ended.
-	Settle(d *observer.Delivery) error
+	// Settle stores how the delivery ended and then, before the process may
+	// end, calls then.
+	Settle(d *observer.Delivery, then ...func()) error
 }
 
 // Begin stores a delivery as running. It gives nil when its key is there
@@ -216,12 +217,11 @@ func (a *attempt) under(held Held) {
 // is found by whoever claims the delivery after the lease.
 func (f FirstPass) settle(ctx context.Context, a *attempt, held Held) outcome {
 	out := <-a.done
-	if err := errors.Join(out.err, held.Settle(a.d)); err != nil {
+	tell := func() { f.tell(context.WithoutCancel(ctx), a.d) }
+	if err := errors.Join(out.err, held.Settle(a.d, tell)); err != nil {
 		f.Logger.Error("outcome of a delivery cannot be stored; it counts as unknown when its lease ends",
 			"delivery", a.d.Key, "error", err)
-		return out
 	}
-	f.tell(context.WithoutCancel(ctx), a.d)
 	return out
 }
 
@@ -234,9 +234,17 @@ func (f FirstPass) inLane(ctx context.Context, d *observer.Delivery, next observ
 	}
 	f.Endpoints.Outlasted(d.Endpoint)
 	d.Attempts = a.pass.leave()
-	held := f.handOver(ctx, d)
+	held, doubt := f.handOver(ctx, d)
 	if held == nil {
-		return f.finished(ctx, d, a, <-a.done)
+		out := <-a.done
+		if doubt {
+			held = f.begunBefore(ctx, d)
+		}
+		if held == nil {
+			return f.finished(ctx, d, a, out)
+		}
+		a.done <- out
+		return f.settle(ctx, a, held).result, nil
 	}
 	a.under(held)
 	go f.settle(ctx, a, held)
@@ -250,20 +258,32 @@ func (f FirstPass) finished(ctx context.Context, d *observer.Delivery, a *attemp
 }
 
 // handOver stores d as running. When that cannot be done the lane waits for the
-// attempt, which is what it does without a store as well.
-func (f FirstPass) handOver(ctx context.Context, d *observer.Delivery) Held {
+// attempt, which is what it does without a store as well. doubt says that it may
+// have been done all the same.
+func (f FirstPass) handOver(ctx context.Context, d *observer.Delivery) (held Held, doubt bool) {
 	err := f.prepare(ctx, d) // renders what the attempt has rendered for itself
-	var held Held
 	if err == nil {
 		held, err = f.Begin(ctx, d)
+		doubt = err != nil
 	}
 	if err != nil {
 		f.Logger.Warn("a long attempt cannot be handed over; its lane waits for it", "delivery", d.Key, "error", err)
-		return nil
+		return nil, doubt
 	}
 	if held != nil {
 		f.begun(d)
 	}
+	return held, false
+}
+
+// begunBefore asks once more for a delivery that may be stored as running. Left
+// so, what is done by now would be sent again after its lease.
+func (f FirstPass) begunBefore(ctx context.Context, d *observer.Delivery) Held {
+	held, err := f.Begin(ctx, d)
+	if held == nil || err != nil {
+		return nil
+	}
+	f.begun(d)
 	return held
 }
 

@@ -66,8 +66,14 @@ type held struct {
 }
 
 func (h held) Context() context.Context { return h.ctx }
-func (h held) Settle(d *observer.Delivery) error {
-	return h.store.UpdateDelivery(context.WithoutCancel(h.ctx), d, "me")
+func (h held) Settle(d *observer.Delivery, then ...func()) error {
+	if err := h.store.UpdateDelivery(context.WithoutCancel(h.ctx), d, "me"); err != nil {
+		return err
+	}
+	for _, f := range then {
+		f()
+	}
+	return nil
 }
 
 // newPass is a first pass over store whose endpoints are all ready.
@@ -243,6 +249,32 @@ func TestLongAttemptThatCannotBeHandedOverIsWaitedFor(t *testing.T) {
 		}
 		if took := time.Since(began); took != 10*time.Second || d.State != observer.Done {
 			t.Errorf("%s after %s", d.State, took)
+		}
+	})
+}
+
+// What was stored although nobody said so is not sent again after its lease.
+func TestLongAttemptThatMayHaveBeenHandedOverIsSettled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memorystore.New(memorystore.Config{})
+		pass, begins := newPass(t, store), 0
+		pass.Begin = func(ctx context.Context, d *observer.Delivery) (middleware.Held, error) {
+			if begins++; begins == 1 {
+				if _, err := store.BeginDelivery(ctx, d, "me", time.Hour); err != nil {
+					t.Error(err)
+				}
+				return nil, errors.New("connection reset by peer")
+			}
+			return held{context.WithoutCancel(ctx), store}, nil
+		}
+		d := newDelivery()
+		if err := with(pass, &receiver{takes: 10 * time.Second}).handle(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		stored, err := store.Delivery(t.Context(), d.Key)
+		if err != nil || stored.State != observer.Done || begins != 2 {
+			t.Errorf("%+v (%v), begun %d times", stored, err, begins)
 		}
 	})
 }
