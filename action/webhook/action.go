@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -154,7 +153,7 @@ func (a *Action) freshBody(ctx context.Context, e *observer.Event) (string, erro
 	if a.body != nil {
 		return outbound.Resolve(ctx, nil, a.body, e)
 	}
-	b, err := json.Marshal(e)
+	b, err := e.MarshalJSON() // encoding/json would check and copy it once more
 	if err != nil {
 		return "", observer.Permanent(observer.ReasonTemplate, fmt.Errorf("encode event: %w", err))
 	}

@@ -44,8 +44,10 @@ func Exchange(client *http.Client, req *http.Request, redactor observer.Redactor
 		}
 		return observer.Result{}, Redact(redactor, err)
 	}
-	timer := time.AfterFunc(answerTime, cancel)
-	defer timer.Stop()
+	if resp.ContentLength != 0 {
+		timer := time.AfterFunc(answerTime, cancel)
+		defer timer.Stop()
+	}
 	// A body that breaks off changes nothing: the status is the answer.
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, answerBytes))
 	_ = resp.Body.Close()
