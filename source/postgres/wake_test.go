@@ -225,7 +225,8 @@ func TestNoNotificationUnderLoad(t *testing.T) {
 	if err := open.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for r.next(t) != "keeps it awake" {
+	if got := r.next(t); got != "keeps it awake" {
+		t.Errorf("arrived %q", got)
 	}
 	d.asleep(t)
 	d.insert(t, "the only one to notify")
