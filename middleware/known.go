@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/backoff"
 )
 
 // Known lets deliveries be that are in the store already. A process that is
@@ -33,30 +34,39 @@ func (k Known) Middleware() observer.Middleware[observer.Action] {
 			return next
 		}
 		return observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
-			if k.has(ctx, d) {
-				return observer.Result{}, nil
+			if stored, err := k.has(ctx, d); stored || err != nil {
+				return observer.Result{}, err
 			}
 			return next.Execute(ctx, d)
 		})
 	}
 }
 
-// Invariant 7: has asks the store and takes over where the stored delivery stands. A store
-// that cannot be read is no reason to wait: at worst something is repeated under
-// its key.
-func (k Known) has(ctx context.Context, d *observer.Delivery) bool {
+// Invariant 7: has asks the store and takes over where the stored delivery
+// stands. A store that is away is waited for, as it is where something must be
+// kept: run beside the stored one, it could be sent twice, with a body that an
+// edited template has changed. That costs nothing where the key is not one of
+// those stored before, which is nearly always.
+func (k Known) has(ctx context.Context, d *observer.Delivery) (bool, error) {
 	if !k.Stored.mayContain(d.Key) {
-		return false
+		return false, nil
 	}
-	stored, err := k.Find(ctx, d.Key)
-	switch {
-	case err == nil:
-		d.State, d.Reason, d.Error, d.RunAt = stored.State, stored.Reason, stored.Error, stored.RunAt
-		return true
-	case !errors.Is(err, observer.ErrNotFound):
-		k.Logger.Warn("cannot look for an earlier outcome of this delivery; running it", "delivery", d.Key, "error", err)
+	for failures := 1; ; failures++ {
+		stored, err := k.Find(ctx, d.Key)
+		switch {
+		case err == nil:
+			d.State, d.Reason, d.Error, d.RunAt = stored.State, stored.Reason, stored.Error, stored.RunAt
+			return true, nil
+		case errors.Is(err, observer.ErrNotFound):
+			return false, nil
+		}
+		wait := backoff.Policy{Max: keepPause}.Delay(failures)
+		k.Logger.Error("cannot look for an earlier outcome of a delivery; intake of its entity waits",
+			"delivery", d.Key, "error", err, "wait", wait)
+		if !backoff.Wait(ctx, nil, wait) {
+			return false, err
+		}
 	}
-	return false
 }
 
 // Stored remembers which deliveries a store held at one moment, in eight bytes

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -27,7 +29,6 @@ func TestKnown(t *testing.T) {
 		"scheduled before": {observer.Scheduled, nil, outcome{1, 0, observer.Scheduled}},
 		"dead before":      {observer.Dead, nil, outcome{1, 0, observer.Dead}},
 		"gone since":       {observer.Dead, observer.ErrNotFound, outcome{1, 1, ""}},
-		"store away":       {observer.Dead, errors.New("disk I/O error"), outcome{1, 1, ""}},
 		"never there":      {"", nil, outcome{0, 1, ""}},
 	}
 	for name, tt := range tests {
@@ -56,6 +57,64 @@ func TestKnown(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A store that is away does not answer that the delivery is new: nothing is sent
+// beside what is stored, however long it takes, and then only what is not.
+func TestInvariant7StoreThatIsAwayIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		after error // what the store says when it is back
+		calls int
+	}{"stored": {nil, 0}, "gone since": {observer.ErrNotFound, 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store, began := holding(t, observer.Scheduled, "e1/notify/0"), time.Now()
+				stored, err := middleware.ReadStored(t.Context(), store)
+				if err != nil {
+					t.Fatal(err)
+				}
+				known := middleware.Known{Stored: stored, Logger: quiet(), Find: func(ctx context.Context, key string) (*observer.Delivery, error) {
+					switch {
+					case time.Since(began) < time.Hour:
+						return nil, errors.New("connection refused")
+					case tt.after != nil:
+						return nil, tt.after
+					}
+					return store.Delivery(ctx, key)
+				}}
+				act := &script{answers: []error{nil}}
+				if _, err := known.Middleware()(act).Execute(t.Context(), newDelivery()); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); act.calls != tt.calls || took < time.Hour || took > time.Hour+5*time.Second {
+					t.Errorf("%d calls after %s, want %d once the store is back", act.calls, took, tt.calls)
+				}
+			})
+		})
+	}
+}
+
+// The end of the process ends the waiting. The event is not handled then, and is
+// read again after the restart.
+func TestKnownWaitsUntilTheProcessEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		stored, err := middleware.ReadStored(t.Context(), holding(t, observer.Scheduled, "e1/notify/0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		away := errors.New("connection refused")
+		known := middleware.Known{Stored: stored, Logger: quiet(), Find: func(context.Context, string) (*observer.Delivery, error) { return nil, away }}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		act, began := &script{answers: []error{nil}}, time.Now()
+		_, err = known.Middleware()(act).Execute(ctx, newDelivery())
+		if !errors.Is(err, away) || act.calls != 0 || time.Since(began) != time.Minute {
+			t.Errorf("%v with %d calls after %s", err, act.calls, time.Since(began))
+		}
+	})
 }
 
 func TestReadStoredFails(t *testing.T) {

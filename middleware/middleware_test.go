@@ -88,7 +88,7 @@ func TestRetryWaits(t *testing.T) {
 		answers  []error
 		min, max time.Duration
 	}{
-		"by its backoff":         {[]error{errTransient, errTransient, nil}, 2 * time.Second, 2 * time.Second},
+		"by its backoff":         {[]error{errTransient, errTransient, nil}, 2 * time.Second, 2400 * time.Millisecond},
 		"as the receiver asks":   {[]error{observer.RetryAfter(errTransient, 7*time.Second), nil}, 7 * time.Second, 7 * time.Second},
 		"no less when asked for": {[]error{observer.RetryAfter(errTransient, 0), nil}, 0, 0},
 	}
@@ -149,7 +149,8 @@ func TestRetryEndsItsWaitWhenTheProcessStops(t *testing.T) {
 		drain := make(chan struct{})
 		ended := make(chan error, 1)
 		go func() {
-			_, err := middleware.Retry(middleware.RetryConfig{Backoff: backoff.Policy{Kind: backoff.Fixed, Initial: 20 * time.Second}, InlineBudget: time.Hour})(
+			exact := backoff.Policy{Kind: backoff.Fixed, Initial: 20 * time.Second, Max: 20 * time.Second}
+			_, err := middleware.Retry(middleware.RetryConfig{Backoff: exact, InlineBudget: time.Hour})(
 				&script{answers: []error{errTransient}}).Execute(observer.WithDrain(t.Context(), drain), newDelivery())
 			ended <- err
 		}()
@@ -265,12 +266,12 @@ func TestRetryFollowsASchedule(t *testing.T) {
 	t.Parallel()
 	d := newDelivery()
 	cfg := middleware.RetryConfig{MaxAttempts: 9, Schedule: []time.Duration{time.Minute, time.Hour}}
-	for i, ceiling := range []time.Duration{time.Minute, time.Hour} {
+	for i, step := range cfg.Schedule {
 		now := time.Now()
 		_, err := middleware.Retry(cfg)(&script{answers: []error{errTransient}}).Execute(t.Context(), d)
 		until, deferred := observer.DeferredUntil(err)
-		if wait := until.Sub(now); !deferred || wait < ceiling/2 || wait > ceiling+time.Minute/2 {
-			t.Errorf("after attempt %d it waits %s (%v), want up to %s", i+1, wait, err, ceiling)
+		if wait := until.Sub(now); !deferred || wait < step || wait > step+step/5+time.Minute/2 {
+			t.Errorf("after attempt %d it waits %s (%v), want %s and up to a fifth more", i+1, wait, err, step)
 		}
 	}
 	_, err := middleware.Retry(cfg)(&script{answers: []error{errTransient}}).Execute(t.Context(), d)
@@ -297,6 +298,72 @@ func TestRetryEndsAtMaxAge(t *testing.T) {
 			_, deferred := observer.DeferredUntil(err)
 			if deferred != (tt.reason == "") || !deferred && observer.ReasonOf(err) != tt.reason {
 				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
+// Many that fail together come back spread over the whole wait, from its very
+// beginning: half of them within its first half.
+func TestRetryHasFullJitter(t *testing.T) {
+	t.Parallel()
+	const many = 1000
+	cfg := middleware.RetryConfig{MaxAttempts: 9, Backoff: backoff.Policy{Initial: time.Hour, Max: 24 * time.Hour}}
+	early := 0
+	for range many {
+		d, began := newDelivery(), time.Now()
+		_, err := middleware.Retry(cfg)(&script{answers: []error{errTransient}}).Execute(t.Context(), d)
+		until, deferred := observer.DeferredUntil(err)
+		if wait := until.Sub(began); !deferred || wait > time.Hour+time.Minute {
+			t.Fatalf("waits %s (%v), want up to an hour", wait, err)
+		} else if wait < time.Hour/2 {
+			early++
+		}
+	}
+	if early < many*2/5 || early > many*3/5 {
+		t.Errorf("%d of %d come back within the first half of the wait", early, many)
+	}
+}
+
+// What waited for longer than max_age, as behind a pause, is not sent any more,
+// unless a person asked for it.
+func TestWhatIsTooOldIsNotSent(t *testing.T) {
+	t.Parallel()
+	type wait struct {
+		stored, first time.Duration // ago; 0 is never
+		from          observer.State
+		redrives      int
+	}
+	for name, tt := range map[string]struct {
+		wait
+		calls  int
+		reason observer.Reason
+	}{
+		"new":                      {wait{}, 1, ""},
+		"queued, young":            {wait{stored: 59 * time.Minute, from: observer.Queued}, 1, ""},
+		"queued, old":              {wait{stored: 61 * time.Minute, from: observer.Queued}, 0, observer.ReasonExpired},
+		"tried, young":             {wait{stored: 50 * time.Minute, first: 59 * time.Minute, from: observer.Scheduled}, 1, ""},
+		"tried, old":               {wait{stored: 50 * time.Minute, first: 61 * time.Minute, from: observer.Scheduled}, 0, observer.ReasonExpired},
+		"old, redriven at once":    {wait{stored: 61 * time.Minute, from: observer.Dead}, 1, ""},
+		"old, redriven by workers": {wait{stored: 61 * time.Minute, from: observer.Queued, redrives: 1}, 1, ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d, now := newDelivery(), time.Now()
+			d.ClaimedFrom, d.Redrives = tt.from, tt.redrives
+			if tt.stored > 0 {
+				d.CreatedAt = now.Add(-tt.stored)
+			}
+			if tt.first > 0 {
+				d.Attempts = []observer.Attempt{{Number: 1, At: now.Add(-tt.first), Error: "status 503"}}
+			}
+			act, before := &script{answers: []error{nil}}, len(d.Attempts)
+			_, err := middleware.Retry(middleware.RetryConfig{MaxAttempts: 9, MaxAge: time.Hour})(act).Execute(t.Context(), d)
+			if act.calls != tt.calls || len(d.Attempts) != before+tt.calls || (err == nil) != (tt.reason == "") ||
+				err != nil && observer.ReasonOf(err) != tt.reason {
+				t.Errorf("%s: %d calls, %d attempts, error %v", name, act.calls, len(d.Attempts), err)
+			}
+			if err != nil && (!strings.Contains(err.Error(), "1h1m0s") || tt.first > 0 && !strings.Contains(err.Error(), "status 503")) {
+				t.Errorf("%s: error %v", name, err)
 			}
 		})
 	}

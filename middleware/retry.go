@@ -15,14 +15,15 @@ type RetryConfig struct {
 	// MaxAttempts is how many attempts a delivery gets, the first included; 3
 	// when zero. With a Schedule it is one more than that has waits.
 	MaxAttempts int
-	// Backoff is the wait between attempts. What the receiver asks for with
-	// Retry-After wins over it.
+	// Backoff is the wait between attempts, see [backoff.Policy.Retry]. What the
+	// receiver asks for with Retry-After wins over it.
 	Backoff backoff.Policy
 	// Schedule are the waits after the first, second... failure, in place of
-	// Backoff. Like those of Backoff they are ceilings, see [backoff.Spread].
+	// Backoff, see [backoff.AtLeast].
 	Schedule []time.Duration
 	// MaxAge is how long after its first attempt, or after it was stored if that
-	// came first, another may begin; 0 sets no limit.
+	// came first, an attempt may begin; 0 sets no limit. An attempt that a person
+	// asked for may always begin.
 	MaxAge time.Duration
 	// InlineBudget is how long the attempts after the first may take here,
 	// waits included. What would take longer is deferred, so that no lane
@@ -56,6 +57,9 @@ func Retry(cfg RetryConfig) observer.Middleware[observer.Action] {
 
 func (cfg RetryConfig) run(ctx context.Context, d *observer.Delivery, next observer.Action) (observer.Result, error) {
 	began := time.Now()
+	if err := cfg.expired(d, began); err != nil {
+		return observer.Result{}, err
+	}
 	for {
 		result, err := try(ctx, d, next)
 		if err == nil || !observer.Retryable(err) {
@@ -76,7 +80,7 @@ func (cfg RetryConfig) run(ctx context.Context, d *observer.Delivery, next obser
 func (cfg RetryConfig) verdict(ctx context.Context, d *observer.Delivery, err error) (due time.Time, verdict error) {
 	used, now := len(d.Attempts), time.Now()
 	due = now.Add(cfg.wait(used, err))
-	limit := startOf(d).Add(cfg.MaxAge)
+	limit := startOf(d, now).Add(cfg.MaxAge)
 	switch {
 	case cfg.NeverRepeat && observer.IsOutcomeUnknown(err):
 		return due, observer.Permanent(observer.ReasonOutcomeUnknown,
@@ -96,13 +100,32 @@ func (cfg RetryConfig) verdict(ctx context.Context, d *observer.Delivery, err er
 	return due, nil
 }
 
-// startOf is when the age of d begins to count. It has an attempt.
-func startOf(d *observer.Delivery) time.Time {
-	first := d.Attempts[0].At
-	if !d.CreatedAt.IsZero() && d.CreatedAt.Before(first) {
+// expired is the error of a delivery that waited past its age, as behind a pause
+// of its endpoint, and is too late to be sent. What a person had run again is
+// sent all the same.
+func (cfg RetryConfig) expired(d *observer.Delivery, now time.Time) error {
+	asked := d.ClaimedFrom == observer.Dead || d.Redrives > 0
+	age := now.Sub(startOf(d, now))
+	if cfg.MaxAge <= 0 || age <= cfg.MaxAge || asked {
+		return nil
+	}
+	cause := fmt.Errorf("it waited for %s, which is longer than max_age = %s allows, and is not sent any more", age.Round(time.Second), cfg.MaxAge)
+	if n := len(d.Attempts); n > 0 && d.Attempts[n-1].Error != "" {
+		cause = fmt.Errorf("%w; the last attempt failed: %s", cause, d.Attempts[n-1].Error)
+	}
+	return observer.Permanent(observer.ReasonExpired, cause)
+}
+
+// startOf is when the age of d begins to count: now, when it is new.
+func startOf(d *observer.Delivery, now time.Time) time.Time {
+	start := now
+	if len(d.Attempts) > 0 {
+		start = d.Attempts[0].At
+	}
+	if !d.CreatedAt.IsZero() && d.CreatedAt.Before(start) {
 		return d.CreatedAt
 	}
-	return first
+	return start
 }
 
 func (cfg RetryConfig) wait(failures int, err error) time.Duration {
@@ -110,9 +133,9 @@ func (cfg RetryConfig) wait(failures int, err error) time.Duration {
 		return asked
 	}
 	if n := len(cfg.Schedule); n > 0 {
-		return backoff.Spread(cfg.Schedule[min(failures, n)-1])
+		return backoff.AtLeast(cfg.Schedule[min(failures, n)-1])
 	}
-	return cfg.Backoff.Delay(failures)
+	return cfg.Backoff.Retry(failures)
 }
 
 // try makes one attempt and records it.

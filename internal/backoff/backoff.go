@@ -31,12 +31,9 @@ type Policy struct {
 
 // Ceiling is the longest wait after the given number of failures, from 1.
 func (p Policy) Ceiling(failures int) time.Duration {
-	initial, limit := p.Initial, p.Max
+	initial, limit := p.Initial, p.limit()
 	if initial <= 0 {
 		initial = 100 * time.Millisecond
-	}
-	if limit <= 0 {
-		limit = 30 * time.Second
 	}
 	wait := initial
 	switch p.Kind {
@@ -51,22 +48,46 @@ func (p Policy) Ceiling(failures int) time.Duration {
 	return min(wait, limit)
 }
 
+func (p Policy) limit() time.Duration {
+	if p.Max <= 0 {
+		return 30 * time.Second
+	}
+	return p.Max
+}
+
 // Delay is a wait between half of [Policy.Ceiling] and all of it, drawn at
 // random so that many who failed together do not come back together. The lower
-// half is never used: a wait near zero would spend attempts on a receiver that
-// has had no time to recover. Fixed waits are exact.
+// half is never used: whoever has only itself to wait for gains nothing by a
+// wait near zero. Fixed waits are exact. For retries of deliveries see
+// [Policy.Retry].
 func (p Policy) Delay(failures int) time.Duration {
 	ceiling := p.Ceiling(failures)
 	if p.Kind == Fixed {
 		return ceiling
 	}
-	return Spread(ceiling)
+	half := ceiling / 2
+	return half + draw(ceiling-half)
 }
 
-// Spread is a wait between half of ceiling and all of it, drawn at random.
-func Spread(ceiling time.Duration) time.Duration {
-	half := ceiling / 2
-	return half + rand.N(ceiling-half+1) //nolint:gosec // spreading load needs no secrecy
+// Retry is a wait between zero and [Policy.Ceiling], all of them equally likely:
+// full jitter, which spreads many deliveries that failed together most evenly.
+// Fixed waits are those of [AtLeast], as far as Max allows.
+func (p Policy) Retry(failures int) time.Duration {
+	ceiling := p.Ceiling(failures)
+	if p.Kind == Fixed {
+		return min(AtLeast(ceiling), p.limit())
+	}
+	return draw(ceiling)
+}
+
+// AtLeast is a wait of d and up to a fifth longer, drawn at random. It is for
+// waits that somebody wrote down: cut short, they would not last as long as
+// they were meant to, and exact, all would come back at once.
+func AtLeast(d time.Duration) time.Duration { return d + draw(d/5) }
+
+// draw is a random wait from zero to longest.
+func draw(longest time.Duration) time.Duration {
+	return rand.N(longest + 1) //nolint:gosec // spreading load needs no secrecy
 }
 
 func saturatingMul(d time.Duration, n int64, limit time.Duration) time.Duration {
