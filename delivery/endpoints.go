@@ -139,6 +139,9 @@ func (e *Endpoints) note(name string, took time.Duration, err error, telling boo
 		h.slow = false
 	}
 	if !telling {
+		if !observer.Retryable(err) {
+			h.notStarted(now) // it never came as far as the receiver
+		}
 		return false
 	}
 	h.version++
@@ -212,6 +215,18 @@ func (e *Endpoints) started(name string) {
 	defer e.mu.Unlock()
 	if h := e.known[name]; h != nil {
 		h.start(time.Now(), e.cfg.ProbeInterval)
+	}
+}
+
+// Untried notes that a stored delivery to an endpoint was decided without an
+// attempt, as one that is too old is. The probe of an endpoint that is paused is
+// then still to be made: with thousands of such deliveries in front, it would
+// hardly ever be.
+func (e *Endpoints) Untried(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if h := e.known[name]; h != nil {
+		h.notStarted(time.Now())
 	}
 }
 

@@ -337,6 +337,124 @@ func TestPauseAndResume(t *testing.T) {
 	})
 }
 
+// A process that fails to reach an endpoint just after a person has resumed it
+// does not store the pause again that it still knows of.
+func TestResumeIsNotUndone(t *testing.T) {
+	t.Parallel()
+	for name, pause := range map[string]func(*testing.T, observer.DeliveryStore, *delivery.Endpoints){
+		"of a person": func(t *testing.T, store observer.DeliveryStore, e *delivery.Endpoints) {
+			t.Helper()
+			if err := delivery.Pause(t.Context(), store, "e"); err != nil {
+				t.Fatal(err)
+			}
+			refresh(t, e)
+			fail(t, e, 1, errDown)
+		},
+		"gone": func(t *testing.T, _ observer.DeliveryStore, e *delivery.Endpoints) {
+			t.Helper()
+			fail(t, e, 1, observer.Permanent(observer.ReasonGone, errDown))
+		},
+		"failing": func(t *testing.T, _ observer.DeliveryStore, e *delivery.Endpoints) {
+			t.Helper()
+			fail(t, e, 1, errDown)
+			<-time.After(time.Hour)
+			fail(t, e, 1, errDown)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := newStore()
+				e := newEndpoints(store, disableAfter(time.Hour))
+				pause(t, store, e)
+				if <-time.After(2 * time.Minute); rows(t, store)["e"] == observer.NotPaused {
+					t.Fatalf("rows %v", rows(t, store))
+				}
+				if err := delivery.Resume(t.Context(), store, "e"); err != nil {
+					t.Fatal(err)
+				}
+				fail(t, e, 1, errDown) // one that began before
+				refresh(t, e)
+				<-time.After(10 * time.Second)
+				if !e.Ready("e") || len(rows(t, store)) != 0 {
+					t.Errorf("ready %t, rows %v", e.Ready("e"), rows(t, store))
+				}
+			})
+		})
+	}
+}
+
+// A process that did not know of the pause yet may store over it that the
+// endpoint fails. Whoever paused it puts that right, and tells nobody again.
+func TestPauseThatIsOverwrittenIsStoredAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, told, since := newStore(), 0, time.Now()
+		e := newEndpoints(store, disableAfter(time.Hour), func(c *delivery.EndpointsConfig) {
+			c.Paused = func(context.Context, observer.Endpoint) { told++ }
+		})
+		fail(t, e, 1, errDown)
+		<-time.After(time.Hour)
+		fail(t, e, 1, errDown)
+		refresh(t, e)
+		<-time.After(time.Millisecond)
+		if err := store.SaveEndpoint(t.Context(), observer.Endpoint{Name: "e", FailingSince: since}); err != nil {
+			t.Fatal(err)
+		}
+		refresh(t, e)
+		if e.Ready("e") {
+			t.Error("what another process stored of its failures ended the pause")
+		}
+		refresh(t, e)
+		if rows(t, store)["e"] != observer.PausedFailing || e.Ready("e") || told != 1 {
+			t.Errorf("rows %v, ready %t, %d told", rows(t, store), e.Ready("e"), told)
+		}
+		// A failure that began later is one after the pause was ended.
+		if err := store.SaveEndpoint(t.Context(), observer.Endpoint{Name: "e", FailingSince: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		refresh(t, e)
+		refresh(t, e)
+		if rows(t, store)["e"] != observer.NotPaused {
+			t.Errorf("rows %v", rows(t, store))
+		}
+	})
+}
+
+// slow takes a second to store an endpoint, and pauses another one in that time,
+// for a person.
+type slow struct {
+	flaky
+
+	other string
+}
+
+func (s *slow) SaveEndpoint(ctx context.Context, e observer.Endpoint) error {
+	if err := s.flaky.SaveEndpoint(ctx, e); err != nil {
+		return err
+	}
+	<-time.After(time.Second)
+	return delivery.Pause(ctx, s.Store, s.other)
+}
+
+// Storing many endpoints takes time. What a person pauses meanwhile stays so.
+func TestPauseWhileOthersAreStored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &slow{flaky: flaky{Store: newStore()}, other: "f"}
+		e := newEndpoints(store)
+		store.away(time.Minute)
+		for _, name := range []string{"e", "f"} {
+			e.Attempted(t.Context(), name, time.Millisecond, observer.Permanent(observer.ReasonGone, errDown))
+		}
+		<-time.After(time.Minute)
+		refresh(t, e)
+		if d := cmp.Diff(map[string]observer.Pause{"e": observer.PausedGone, "f": observer.PausedByPerson}, rows(t, store)); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
 // What the store does not take is told to it later, and the alert with it.
 func TestPauseOutlivesAnOutageOfTheStore(t *testing.T) {
 	t.Parallel()

@@ -134,6 +134,16 @@ func (h *health) start(now time.Time, probeInterval time.Duration) {
 	}
 }
 
+// notStarted takes back what start noted.
+func (h *health) notStarted(now time.Time) {
+	switch {
+	case h.pause == observer.PausedFailing:
+		h.nextProbe = now
+	case h.ramping(now):
+		h.started = max(h.started-1, 0)
+	}
+}
+
 // succeeded notes a success, and reports whether that is a recovery. What a
 // person or the receiver itself has paused stays so.
 func (h *health) succeeded(now time.Time) bool {

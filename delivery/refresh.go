@@ -70,9 +70,10 @@ func (e *Endpoints) adopt(h *health, row observer.Endpoint) {
 	now := time.Now()
 	h.stored, h.seen = true, row.UpdatedAt
 	switch {
+	case h.ended(row):
+		e.resumed(row.Name, h)
 	case row.Pause == observer.NotPaused && h.pause != observer.NotPaused:
-		h.resume(now)
-		e.wake()
+		h.dirty = true // the row was overwritten, and is put right
 	case row.Pause != h.pause:
 		h.adoptPause(row)
 		e.leaveProbes(h, row.UpdatedAt, now)
@@ -119,10 +120,19 @@ func (e *Endpoints) cleared(name string, h *health) {
 		h.failures, h.failingSince = 0, time.Time{}
 		return
 	}
+	e.resumed(name, h)
+}
+
+// resumed notes that a pause or a failure was ended elsewhere.
+func (e *Endpoints) resumed(name string, h *health) {
 	h.resume(time.Now())
 	e.cfg.Logger.Info("endpoint resumed; what waits for it is sent at a growing rate", "endpoint", name)
 	e.wake()
 }
+
+// freshRows is how old rows may be that others are written on top of: what a
+// person stores meanwhile is overwritten.
+const freshRows = 50 * time.Millisecond
 
 // save stores what is new. The caller holds storing.
 func (e *Endpoints) save(ctx context.Context) error {
@@ -130,11 +140,16 @@ func (e *Endpoints) save(ctx context.Context) error {
 	if len(dirty) == 0 {
 		return nil
 	}
-	rows, err := e.rows(ctx)
-	if err != nil {
-		return err
-	}
+	var rows map[string]observer.Endpoint
+	var read time.Time
 	for _, name := range dirty {
+		if time.Since(read) > freshRows {
+			var err error
+			if rows, err = e.rows(ctx); err != nil {
+				return err
+			}
+			read = time.Now()
+		}
 		if err := e.saveOne(ctx, name, rows[name]); err != nil {
 			return fmt.Errorf("store endpoint %s: %w", name, err)
 		}
@@ -159,7 +174,11 @@ func (e *Endpoints) dirty() []string {
 func (e *Endpoints) saveOne(ctx context.Context, name string, row observer.Endpoint) error {
 	e.mu.Lock()
 	h := e.of(name)
-	h.merge(row)
+	if h.merge(row) {
+		e.resumed(name, h)
+		h.adoptFailing(row)
+		h.lastError = row.LastError
+	}
 	want, version, alert := h.row(name), h.version, h.alert
 	e.mu.Unlock()
 	if err := e.cfg.Store.SaveEndpoint(ctx, want); err != nil {
@@ -169,7 +188,7 @@ func (e *Endpoints) saveOne(ctx context.Context, name string, row observer.Endpo
 	if h.version == version {
 		h.dirty = false
 	}
-	if alert {
+	if alert && h.pause == want.Pause {
 		h.alert = false // and not that of a pause that began meanwhile
 	}
 	h.savedAt = time.Now()
@@ -183,17 +202,31 @@ func (e *Endpoints) saveOne(ctx context.Context, name string, row observer.Endpo
 }
 
 // merge takes from the row what this process must not undo: a pause that only a
-// person ends, and since when others have seen the endpoint fail.
-func (h *health) merge(row observer.Endpoint) {
+// person ends, since when others have seen the endpoint fail, and the end of a
+// pause. It reports whether the pause that this process knows of is over.
+func (h *health) merge(row observer.Endpoint) (over bool) {
 	failing := !h.failingSince.IsZero()
 	final := row.Pause == observer.PausedGone || row.Pause == observer.PausedByPerson
 	switch {
 	case row.Pause == h.pause:
 		h.alert = false
+	case h.ended(row):
+		return true
 	case final, row.Pause == observer.PausedFailing && h.pause == observer.NotPaused && failing:
 		h.adoptPause(row)
 	}
 	if failing {
 		h.adoptFailing(row)
 	}
+	return false
+}
+
+// ended reports whether the pause that was stored is not in the row any more,
+// because of a person or of a success that another process had. A pause for
+// failing that began after the failures of a row without a pause was
+// overwritten: whoever wrote that did not know of it.
+func (h *health) ended(row observer.Endpoint) bool {
+	stored := h.pause != observer.NotPaused && !h.alert
+	lost := h.pause == observer.PausedFailing && !row.FailingSince.IsZero() && row.FailingSince.Before(h.pausedAt)
+	return stored && row.Pause == observer.NotPaused && !lost
 }

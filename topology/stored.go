@@ -12,6 +12,16 @@ import (
 // and leaves how it ended in d; it is the [delivery.Run] of workers and of
 // redrives. The caller stores the outcome.
 func (t *Topology) RunStored(ctx context.Context, d *observer.Delivery) error {
+	endpoint, attempts := d.Endpoint, len(d.Attempts)
+	defer func() {
+		if len(d.Attempts) == attempts {
+			t.layers.endpoints.Untried(endpoint)
+		}
+	}()
+	return t.runStored(ctx, d)
+}
+
+func (t *Topology) runStored(ctx context.Context, d *observer.Delivery) error {
 	if d.Malformed != nil {
 		return t.runMalformed(ctx, d)
 	}
@@ -48,6 +58,7 @@ func (t *Topology) MayRepeat(d *observer.Delivery) bool {
 func (t *Topology) giveUp(ctx context.Context, d *observer.Delivery, cause error) {
 	action, _ := t.actions.Load().lookup(d) // without one, it is a plain dead letter
 	action.dead.Bury(ctx, d, cause)
+	t.layers.endpoints.Untried(d.Endpoint)
 	t.layers.observe.Ended(ctx, d, 0, nil)
 }
 
