@@ -253,7 +253,10 @@ func TestDiff(t *testing.T) {
 		{"observers and alert", base + "timeout = \"1s\"\n[alert]\ntype = \"log\"\n", nil},
 		{"one section", base + "[log]\nlevel = \"debug\"\n", []string{"log"}},
 		{"a default written out", base + "[log]\nlevel = \"info\"\n", nil},
-		{"a secret", base + "[smtp]\npassword = \"x\"\n", []string{"smtp"}},
+		{"the mail server", base + "[smtp]\npassword = \"x\"\n", nil},
+		{"a secret", strings.Replace(base, "sqlite:shop.db", "postgres://u:x@h/shop", 1), []string{"databases", "state"}},
+		{"defaults of retries", base + "[job_queue]\nmax_retries = 9\ninitial_delay_ms = 7\nmax_delay_ms = 8\n", nil},
+		{"defaults and a lease", base + "[job_queue]\nmax_retries = 9\nlease = \"5s\"\n", []string{"job_queue"}},
 		{"several", strings.Replace(base, "shop.db", "other.db", 1) +
 			"[state]\nurl = \"sqlite:s.db\"\n[network]\nallow = \"::1\"\n[performance]\nmax_concurrency = 2\n[dead_letters]\nmax_items = 2\n",
 			[]string{"databases", "state", "network", "performance", "dead_letters"}},

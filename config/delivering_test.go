@@ -75,6 +75,19 @@ func TestRetryOfActions(t *testing.T) {
 	}
 }
 
+// A delivery that would be too old before its first attempt is a mistake.
+func TestMaxAgeIsLongerThanADelay(t *testing.T) {
+	t.Parallel()
+	const delayed = queuedAction + "delay = \"1h\"\n"
+	for age, accepted := range map[string]bool{"0": true, "59m": false, "1h": false, "61m": true} {
+		_, err := config.Parse("f", []byte(delivering("", "retry.max_age = \""+age+"\"", inlineAction+delayed)), nil)
+		const want = "observers[0].retry.max_age: is not longer than the delay of actions[1] (1h)"
+		if accepted != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("max_age %s: %v", age, err)
+		}
+	}
+}
+
 // Delays that fit only those of the job queue are right where nothing else uses
 // them.
 func TestDelaysOfQueuedActionsOnly(t *testing.T) {

@@ -9,15 +9,16 @@ import (
 )
 
 // Diff names the sections in which next differs and which take effect only
-// after a restart: every one but the observers and the alert. Two reads of one
-// file under one environment do not differ.
+// after a restart: every one but the observers, the alert, the mail server and
+// those keys of the job queue that are defaults of the observers' retries. Two
+// reads of one file under one environment do not differ.
 func (c *Config) Diff(next *Config) []string {
 	var changed []string
-	before, after := reflect.ValueOf(c).Elem(), reflect.ValueOf(next).Elem()
+	before, after := c.lasting(), next.lasting()
 	for i := range before.NumField() {
 		section := before.Type().Field(i).Tag.Get("toml")
 		switch section {
-		case "", "-", "observers", "alert":
+		case "", "-", "observers", "alert", "smtp":
 			continue
 		}
 		if !reflect.DeepEqual(before.Field(i).Interface(), after.Field(i).Interface()) {
@@ -25,6 +26,14 @@ func (c *Config) Diff(next *Config) []string {
 		}
 	}
 	return changed
+}
+
+// lasting is c without what has taken effect as a part of the observers by the
+// time it is read.
+func (c *Config) lasting() reflect.Value {
+	rest := *c
+	rest.JobQueue.MaxRetries, rest.JobQueue.InitialDelay, rest.JobQueue.MaxDelay = 0, 0, 0
+	return reflect.ValueOf(rest)
 }
 
 // Warnings are what is valid and probably not meant, a sentence each.

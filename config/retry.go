@@ -47,6 +47,7 @@ func (o *Observer) resolveRetries(s *scope, q JobQueue) {
 	for i := range o.Actions {
 		a := &o.Actions[i]
 		a.Retry = o.Retry
+		at.checkAge(o.Retry.MaxAge, i, a.Delay)
 		if o.Retry.Schedule != nil {
 			continue
 		}
@@ -56,6 +57,15 @@ func (o *Observer) resolveRetries(s *scope, q JobQueue) {
 			a.Retry.fill(at, q.retry())
 		}
 		at.checkDelays(a.Retry.InitialDelay, a.Retry.MaxDelay, defaults)
+	}
+}
+
+// checkAge reports an action whose deliveries would be too old before their first
+// attempt.
+func (s *scope) checkAge(maxAge time.Duration, action int, delay time.Duration) {
+	const key = "max_age"
+	if maxAge > 0 && delay >= maxAge && !s.failed(key) {
+		s.failKey(key, "is not longer than the delay of actions[%d] (%s): its deliveries would be given up before their first attempt", action, short(delay))
 	}
 }
 

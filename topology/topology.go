@@ -118,8 +118,9 @@ func (t *Topology) deps(cfg *config.Config) config.Deps {
 	return config.Deps{Network: t.network, SMTP: cfg.SMTP, Logger: t.logger}
 }
 
-// Reload puts the observers and alerts of cfg in place of the present ones, all
-// or none. What else differs needs a restart; see config.Config.Diff.
+// Reload puts the observers and alerts of cfg in place of the present ones, with
+// the mail server and the retries that cfg gives them, all or none. What else
+// differs needs a restart; see config.Config.Diff.
 func (t *Topology) Reload(cfg *config.Config) error {
 	set, err := t.layers.buildActions(cfg, t.deps(cfg))
 	if err != nil {
