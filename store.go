@@ -62,7 +62,9 @@ type DeliveryStore interface {
 	// claim. [ErrBusy] when the lease of another owner is running. A lease that
 	// ran out is over, whether or not somebody else claimed the delivery since;
 	// the delivery is then where it was when it was claimed, with that claim
-	// counted in Lost at the next one.
+	// counted in Lost at the next one. A Dead delivery in strict order blocks its
+	// lane from the claim on until that ends; when the claim is lost, until the
+	// next pruning.
 	ClaimDelivery(ctx context.Context, key, owner string, lease time.Duration) (*Delivery, error)
 	// ClaimDue leases deliveries that are due and not leased: see [Claim].
 	ClaimDue(ctx context.Context, c Claim) ([]*Delivery, error)
@@ -75,7 +77,9 @@ type DeliveryStore interface {
 	ExtendLease(ctx context.Context, key, owner string, lease time.Duration) error
 	// UpdateDelivery stores d, which owner has claimed, in its State, which is
 	// not Running, and ends the claim; [ErrBusy], storing nothing, when owner
-	// does not hold it (any more). Finished deliveries stay until they are
+	// does not hold it (any more). Repeated by the owner whose claim ended so, as
+	// when the answer was lost, with the same state and attempts and before another
+	// claim, it changes nothing and gives nil. Finished deliveries stay until they are
 	// pruned. It never gives [ErrFull]: the delivery is there already. When d
 	// blocked its lane and does so no longer, the parked deliveries of the next
 	// event in the lane are queued.
@@ -92,8 +96,9 @@ type DeliveryStore interface {
 	// PruneDeliveries removes up to limit deliveries that are finished and were
 	// last updated before the times of r, Done and Dropped ones first: while one of
 	// them is left that may go, no dead one goes. Dead ones that block a lane stay.
-	// It also queues parked deliveries whose lane nothing blocks, which only a
-	// change made behind the store's back can leave.
+	// It also ends the blocking by lost claims of dead ones, and queues parked
+	// deliveries whose lane nothing blocks, which else only a change made behind the
+	// store's back can leave.
 	PruneDeliveries(ctx context.Context, r Retention, limit int) (removed int, err error)
 	// Endpoints lists the stored endpoints by name; SaveEndpoint stores one, or
 	// removes it when it neither fails nor is paused.

@@ -25,6 +25,10 @@ func (s *Store) ClaimDelivery(ctx context.Context, key, owner string, lease time
 		return nil, fmt.Errorf("claim delivery %s: %w", key, observer.ErrBusy)
 	}
 	r.claim(owner, now, now.Add(lease))
+	if r.State == observer.Dead && r.Order == observer.OrderStrict {
+		r.redriven = true
+		s.index(r, r.State)
+	}
 	return r.show(now), nil
 }
 
@@ -58,11 +62,14 @@ func (s *Store) UpdateDelivery(ctx context.Context, d *observer.Delivery, owner 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, err := s.held(d.Key, owner)
+	if known := s.rows[d.Key]; err != nil && known != nil && known.repeats(d, owner) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("update delivery %s: %w", d.Key, err)
 	}
 	created, before, lane := r.CreatedAt, r.State, r.lane
-	r.Delivery, r.claims = clone(d), 0
+	r.Delivery, r.claims, r.redriven, r.settledBy = clone(d), 0, false, owner
 	unclaim(r.Delivery)
 	r.CreatedAt, r.UpdatedAt = created, s.clock()
 	s.index(r, before)
@@ -101,7 +108,7 @@ func (s *Store) RequeueDelivery(ctx context.Context, key string, at time.Time) (
 			r.State = observer.Parked
 		}
 	}
-	r.RunAt, r.UpdatedAt = at, s.clock()
+	r.RunAt, r.UpdatedAt, r.redriven = at, s.clock(), false
 	s.index(r, before)
 	s.release(lane)
 	return r.State, nil

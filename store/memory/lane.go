@@ -38,7 +38,7 @@ func (s *Store) index(r *row, before observer.State) {
 	s.countDead(before, -1)
 	s.countDead(r.State, +1)
 	lane := ""
-	if r.Blocks() {
+	if r.Blocks() || r.redriven {
 		lane = r.Lane()
 	}
 	if lane == r.lane {

@@ -16,11 +16,23 @@ func (s *Store) PruneDeliveries(ctx context.Context, r observer.Retention, limit
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.unblock()
 	for lane := range s.lanes {
 		s.release(lane)
 	}
 	removed := s.prune(r.DoneBefore, limit, observer.Done, observer.Dropped)
 	return removed + s.prune(r.DeadBefore, limit-removed, observer.Dead), nil
+}
+
+// unblock ends the claims of dead letters whose holders died.
+func (s *Store) unblock() {
+	now := s.clock()
+	for _, r := range s.rows {
+		if r.redriven && !r.leased(now) {
+			r.redriven = false
+			s.index(r, r.State)
+		}
+	}
 }
 
 // prune removes up to limit deliveries in one of states that were last updated

@@ -19,6 +19,12 @@ type row struct {
 	// claims counts those since the last stored outcome. The last began at
 	// ClaimedAt, and LostAt is when the one before it did.
 	claims int
+	// redriven: somebody claimed a dead letter of a strict lane, which it blocks
+	// until the claim ends.
+	redriven bool
+	// settledBy is the owner of the last claim that ended with an outcome, if there
+	// was none since.
+	settledBy string
 }
 
 // band is what shares out places among workers.
@@ -54,7 +60,14 @@ func (r *row) claim(owner string, now, until time.Time) {
 		r.claims++
 		r.LostAt, r.ClaimedAt = r.ClaimedAt, now
 	}
-	r.LeaseOwner, r.LeaseUntil = owner, until
+	r.LeaseOwner, r.LeaseUntil, r.settledBy = owner, until, ""
+}
+
+// repeats reports whether d is stored already, as owner ended its claim. What it
+// had parked may be queued since.
+func (r *row) repeats(d *observer.Delivery, owner string) bool {
+	return owner != "" && r.settledBy == owner && len(r.Attempts) == len(d.Attempts) &&
+		(r.State == d.State || d.State == observer.Parked && r.State == observer.Queued)
 }
 
 // show is a copy for the caller. Without a running lease all claims since the

@@ -18,14 +18,23 @@ const (
 	leaseEnd = clock + " + $3::bigint * interval '1 microsecond'"
 
 	// claimDelivery begins a claim, or prolongs that of the same owner: nothing
-	// was lost in between then.
-	claimDelivery = `
-UPDATE {{schema}}.tb_delivery SET lease_owner = $4, lease_until = ` + leaseEnd + `,
+	// was lost in between then. It leaves alone what claimDead is for.
+	claimDelivery = "UPDATE {{schema}}.tb_delivery SET " + claimSet + claimWhere + " AND NOT " + redriven + `
+RETURNING ` + columns
+
+	// claimDead claims a dead letter of a strict lane, which is on its way again
+	// then: nothing may overtake it until the claim ends.
+	claimDead = "UPDATE {{schema}}.tb_delivery SET blocks = true, " + claimSet + claimWhere + " AND lane = $5 AND " + redriven + `
+RETURNING ` + columns
+
+	redriven = `(state = 'dead' AND ordering = 'strict' AND lane <> '')`
+
+	claimSet = `lease_owner = $4, lease_until = ` + leaseEnd + `,
     claims = CASE WHEN ` + held + ` THEN claims ELSE claims + 1 END,
     lost_at = CASE WHEN ` + held + ` THEN lost_at ELSE claimed_at END,
     claimed_at = CASE WHEN ` + held + ` THEN claimed_at ELSE ` + clock + ` END
-WHERE key = $2 AND state NOT IN ('done', 'dropped') AND (lease_until <= ` + clock + ` OR lease_owner = $4)
-RETURNING ` + columns
+`
+	claimWhere = `WHERE key = $2 AND state NOT IN ('done', 'dropped') AND (lease_until <= ` + clock + ` OR lease_owner = $4)`
 
 	held = "lease_until > " + clock
 
@@ -40,18 +49,26 @@ func (s *Store) ClaimDelivery(ctx context.Context, key, owner string, lease time
 	what := "claim delivery " + key
 	short, _ := s.texts.key(key)
 	var claimed []*observer.Delivery
+	read := func(rows pgx.Rows) (err error) {
+		claimed, err = scanAll(rows)
+		return err
+	}
 	err := s.change(ctx, what, func(c *change) {
-		c.rows(func(rows pgx.Rows) (err error) {
-			claimed, err = scanAll(rows)
-			return err
-		}, claimDelivery, s.clockNow(), short, lease.Microseconds(), s.texts.encode(owner))
+		c.rows(read, claimDelivery, s.clockNow(), short, lease.Microseconds(), s.texts.encode(owner))
 	})
 	if err != nil {
 		return nil, err
 	}
 	if len(claimed) == 0 {
-		return nil, fmt.Errorf("%s: %w", what, s.notChanged(ctx, key, observer.Queued, observer.Scheduled,
-			observer.Unknown, observer.Parked, observer.Dead))
+		err = s.inLane(ctx, key, func(c *change, short, lane string) {
+			c.rows(read, claimDead, s.clockNow(), short, lease.Microseconds(), s.texts.encode(owner), lane)
+		})
+	}
+	if err == nil && len(claimed) == 0 {
+		err = s.notChanged(ctx, key, observer.Queued, observer.Scheduled, observer.Unknown, observer.Parked, observer.Dead)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return claimed[0], nil
 }

@@ -47,6 +47,10 @@ const (
 	SettingsSQL  = settings
 	BlockedSQL   = blocked
 	StuckLaneSQL = stuckLanes
+	ClaimDeadSQL = claimDead
+	WhyNotSQL    = whyNot
+	ClaimedSQL   = claimedLanes
+	UnblockSQL   = unblock
 )
 
 // PruneSQL is the statement that removes what is done.

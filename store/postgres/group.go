@@ -42,6 +42,9 @@ func (s *Store) newGroup(ops []*op) *group {
 		if r := o.update; r != nil {
 			g.updates = append(g.updates, o)
 			g.touch(r)
+			if o.was != r.lane && o.was != "" {
+				g.lanes, g.moves = append(g.lanes, o.was), append(g.moves, o.was)
+			}
 			if r.lane != "" && (!r.blocks || r.state == string(observer.Parked)) {
 				g.moves = append(g.moves, r.lane)
 			}
@@ -64,10 +67,21 @@ func (g *group) touch(r *row) {
 	g.bands = append(g.bands, r)
 }
 
-// commitOps makes changes in one transaction.
+// commitOps makes changes in one transaction. Updates whose rows turn out to be
+// in another lane are made in one after it.
 func (s *Store) commitOps(ctx context.Context, ops []*op, patient bool) error {
-	_, err := s.commitGroup(ctx, ops, room{}, patient)
-	return err
+	if _, err := s.commitGroup(ctx, ops, room{}, patient); err != nil {
+		return err
+	}
+	for _, o := range s.busy(ctx, ops) {
+		if err := yielding(func() error {
+			_, err := s.commitGroup(ctx, []*op{o}, room{}, true)
+			return err
+		}); err != nil {
+			o.err = err
+		}
+	}
+	return nil
 }
 
 // commitDead is commitOps for those with dead letters among them.
@@ -79,8 +93,12 @@ func (s *Store) commitDead(ctx context.Context, ops []*op, patient bool) error {
 		}
 	}
 	for _, o := range ops {
-		fits, err := s.commitGroup(ctx, []*op{o}, room{lockAlone, s.maxDead}, true)
-		if o.err = err; err == nil && !fits {
+		var fits bool
+		o.err = yielding(func() (err error) {
+			fits, err = s.commitGroup(ctx, []*op{o}, room{lockAlone, s.maxDead}, true)
+			return err
+		})
+		if o.err == nil && !fits {
 			o.err = observer.ErrFull
 		}
 	}

@@ -167,15 +167,18 @@ func (s *Store) inLane(ctx context.Context, key string, fill func(c *change, sho
 	if err != nil {
 		return err
 	}
+	var lanes []string
+	if lane != "" {
+		lanes = []string{lane}
+	}
 	var done []freed
-	if err := s.transact(ctx, func(c *change) {
-		var lanes []string
-		if lane != "" {
-			lanes = []string{lane}
-		}
-		s.lockLanes(c, lanes)
-		fill(c, short, lane)
-		s.release(c, &done, lanes)
+	if err := yielding(func() error {
+		done = nil
+		return s.transact(ctx, func(c *change) {
+			s.lockLanes(c, lanes)
+			fill(c, short, lane)
+			s.release(c, &done, lanes)
+		})
 	}); err != nil {
 		return err
 	}

@@ -41,7 +41,12 @@ func TestStatementsReadLittle(t *testing.T) {
 			sql   string
 			args  []any
 		}{
-			"claim": {"tb_delivery_pkey", postgres.ClaimSQL, []any{nil, "k77", 1, "a"}},
+			"claim":               {"tb_delivery_pkey", postgres.ClaimSQL, []any{nil, "k77", 1, "a"}},
+			"claim a dead letter": {"tb_delivery_pkey", postgres.ClaimDeadSQL, []any{nil, "k75", 1, "a", ""}},
+			"repeated update": {"tb_delivery_pkey", postgres.WhyNotSQL,
+				[]any{nil, []string{"k77"}, []string{"a"}, []string{""}, []string{"done"}, []string{"[]"}}},
+			"claimed lanes": {"idx_delivery_redriven", postgres.ClaimedSQL, nil},
+			"unblock":       {"idx_delivery_redriven", postgres.UnblockSQL, []any{nil, []string{"l77"}}},
 			"claim due": {"idx_delivery_due", postgres.ClaimDueSQL,
 				[]any{nil, "a", 1, 10, queues, endpoints, priorities, starts, slices.Repeat([]int64{2}, 10), priorities, priorities}},
 			"next due": {"idx_delivery_due", postgres.NextDueSQL, []any{nil, queues, endpoints, priorities, starts}},

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +28,19 @@ WHERE lane IS NOT NULL
     AND EXISTS (SELECT FROM {{schema}}.tb_delivery AS d WHERE d.blocks AND d.lane = lane.lane AND d.state = 'parked')
     AND NOT EXISTS (SELECT FROM {{schema}}.tb_delivery AS d WHERE d.blocks AND d.lane = lane.lane AND d.` + underWay + `)`
 
+	// claimedLanes are the lanes that dead letters block because somebody runs
+	// them, or did and died: mostly none, in an index of their own. unblock is for
+	// those whose lease ended. The lease is in no index.
+	claimedLanes = `
+WITH RECURSIVE lane AS (
+    (SELECT lane FROM {{schema}}.tb_delivery WHERE ` + isClaimed + ` ORDER BY lane LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.lane FROM {{schema}}.tb_delivery AS d WHERE ` + isClaimed + ` AND d.lane > lane.lane ORDER BY d.lane LIMIT 1)
+    FROM lane WHERE lane.lane IS NOT NULL)
+SELECT lane FROM lane WHERE lane IS NOT NULL`
+	unblock   = "UPDATE {{schema}}.tb_delivery SET blocks = false WHERE lane = ANY ($2::text[]) AND " + isClaimed + " AND lease_until <= " + clock
+	isClaimed = "state = 'dead' AND blocks AND NOT block_when_dead"
+
 	// pruneBatch bounds a transaction, pruneUnusedEvery how often unused bands are
 	// looked for.
 	pruneBatch       = 1000
@@ -48,7 +63,7 @@ func (s *Store) PruneDeliveries(ctx context.Context, r observer.Retention, limit
 	}
 	s.pruner.mu.Lock()
 	defer s.pruner.mu.Unlock()
-	if err := s.heal(ctx); err != nil {
+	if err := errors.Join(s.unblock(ctx), s.heal(ctx)); err != nil {
 		return 0, fmt.Errorf("queue what waits for nothing: %w", err)
 	}
 	for _, step := range []struct {
@@ -142,6 +157,45 @@ func (p *pruner) floor(state observer.State) *floor {
 	return p.floors[state]
 }
 
+// unblock has lanes go on after a claim of a dead letter that ended without an
+// outcome.
+func (s *Store) unblock(ctx context.Context) error {
+	lanes, err := s.lanesOf(ctx, claimedLanes)
+	if err != nil {
+		return err
+	}
+	return s.goOn(ctx, lanes, func(c *change, some []string) { c.run(unblock, s.clockNow(), some) })
+}
+
+func (s *Store) lanesOf(ctx context.Context, sql string) (lanes []string, err error) {
+	err = s.look(ctx, func(c *change) {
+		c.rows(func(rows pgx.Rows) (err error) {
+			lanes, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			return err
+		}, sql)
+	})
+	return lanes, err
+}
+
+// goOn releases lanes, some at a time, after a change of each.
+func (s *Store) goOn(ctx context.Context, lanes []string, before func(*change, []string)) error {
+	for some := range slices.Chunk(lanes, maxLaneLocks) {
+		var done []freed
+		if err := yielding(func() error {
+			done = nil
+			return s.transact(ctx, func(c *change) {
+				s.lockLanes(c, some)
+				before(c, some)
+				s.release(c, &done, some)
+			})
+		}); err != nil {
+			return err
+		}
+		s.settle(ctx, done)
+	}
+	return nil
+}
+
 // heal queues parked deliveries that wait for nothing. That takes a small part of
 // the time, however many lanes there are.
 func (s *Store) heal(ctx context.Context) error {
@@ -149,26 +203,12 @@ func (s *Store) heal(ctx context.Context) error {
 	if s.time().Before(s.pruner.heal) {
 		return nil
 	}
-	var lanes []string
-	if err := s.look(ctx, func(c *change) {
-		c.rows(func(rows pgx.Rows) (err error) {
-			lanes, err = pgx.CollectRows(rows, pgx.RowTo[string])
-			return err
-		}, stuckLanes)
-	}); err != nil {
-		return err
+	lanes, err := s.lanesOf(ctx, stuckLanes)
+	if err == nil {
+		err = s.goOn(ctx, lanes, func(*change, []string) {})
 	}
-	for len(lanes) > 0 {
-		some := lanes[:min(len(lanes), maxLaneLocks)]
-		lanes = lanes[len(some):]
-		var done []freed
-		if err := s.transact(ctx, func(c *change) {
-			s.lockLanes(c, some)
-			s.release(c, &done, some)
-		}); err != nil {
-			return err
-		}
-		s.settle(ctx, done)
+	if err != nil {
+		return err
 	}
 	if cost := time.Since(started); cost > fullLookFirst/fullLookShare {
 		s.pruner.heal = s.time().Add(fullLookShare * cost)

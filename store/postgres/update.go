@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,20 +15,32 @@ import (
 const (
 	// updateRows stores rows instead of those that their owners hold. What is as
 	// it was is taken from the old row: then it is not written again where it is
-	// too large for the row itself.
+	// too large for the row itself. The owner stays: what is asked for once more
+	// because its answer was lost is known by it.
 	updateRows = `
 UPDATE {{schema}}.tb_delivery AS d SET (state, observer, action, action_type, reason, run_at, error, attempts,
     request, event, malformed, data, before, queue, endpoint, priority, full_queue, full_endpoint,
     ordering, block_when_dead, lane, blocks, event_id, entity_type, entity_id, prints, redrives, edited_at, error_print,
-    updated_at, lease_owner, lease_until, claims, claimed_at, lost_at) = (u.state, u.observer, u.action, u.action_type, u.reason, u.run_at, u.error, u.attempts,
+    updated_at, lease_until, claims, claimed_at, lost_at) = (u.state, u.observer, u.action, u.action_type, u.reason, u.run_at, u.error, u.attempts,
     CASE WHEN d.request = u.request THEN d.request ELSE u.request END, CASE WHEN d.event = u.event THEN d.event ELSE u.event END,
     CASE WHEN d.malformed = u.malformed THEN d.malformed ELSE u.malformed END, CASE WHEN d.data = u.data THEN d.data ELSE u.data END,
     CASE WHEN d.before = u.before THEN d.before ELSE u.before END, u.queue, u.endpoint, u.priority, u.full_queue, u.full_endpoint,
     u.ordering, u.block_when_dead, u.lane, u.blocks, u.event_id, u.entity_type, u.entity_id, u.prints, u.redrives, u.edited_at, u.error_print,
-    ` + clock + `, '', '-infinity', 0, NULL, NULL)
-FROM unnest(` + rowArrays + `, $33::text[]) AS u(` + rowColumns + `, owner)
-WHERE d.key = u.key AND d.lease_owner = u.owner AND d.lease_until > ` + clock + `
+    ` + clock + `, '-infinity', 0, NULL, NULL)
+FROM unnest(` + rowArrays + `, $33::text[], $34::text[]) AS u(` + rowColumns + `, owner, was)
+WHERE d.key = u.key AND d.lane = u.was AND d.lease_owner = u.owner AND d.lease_until > ` + clock + `
 RETURNING d.key, d.due_at`
+
+	// whyNot looks at rows that updateRows left alone: those that are held, and in
+	// another lane than the one that was locked, and those that were stored so by
+	// the same owner before. What it had parked may be queued since.
+	whyNot = `
+SELECT u.n, d.lane, d.lease_until = '-infinity'
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) WITH ORDINALITY AS u(key, owner, was, state, attempts, n)
+JOIN {{schema}}.tb_delivery AS d ON d.key = u.key
+WHERE d.lease_owner = u.owner AND u.owner <> '' AND (d.lease_until > ` + clock + ` AND d.lane <> u.was
+    OR d.lease_until = '-infinity' AND d.attempts = u.attempts
+        AND (d.state = u.state OR u.state = 'parked' AND d.state = 'queued'))`
 
 	requeue = `
 UPDATE {{schema}}.tb_delivery AS d
@@ -52,7 +65,7 @@ func (s *Store) UpdateDelivery(ctx context.Context, d *observer.Delivery, owner 
 		r, err = s.texts.row(d, d.State)
 	}
 	if err == nil {
-		err = s.write(ctx, &op{update: r, owner: s.texts.encode(owner)})
+		err = s.write(ctx, &op{update: r, was: r.lane, owner: s.texts.encode(owner)})
 	}
 	if err != nil {
 		return fmt.Errorf("update delivery %s: %w", d.Key, err)
@@ -70,7 +83,7 @@ func (s *Store) update(c *change, ops []*op) {
 		byKey[o.update.key] = o
 	}
 	args := append([]any{s.clockNow()}, arrays(columnOf(ops, func(o *op) *row { return o.update }))...)
-	args = append(args, columnOf(ops, func(o *op) string { return o.owner }))
+	args = append(args, columnOf(ops, func(o *op) string { return o.owner }), columnOf(ops, func(o *op) string { return o.was }))
 	c.rows(func(rows pgx.Rows) error {
 		var key string
 		var due pgtype.Timestamptz
@@ -82,6 +95,42 @@ func (s *Store) update(c *change, ops []*op) {
 		})
 		return err
 	}, updateRows, args...)
+}
+
+// busy looks at the updates among ops that changed nothing. It gives those to be
+// made again because their rows are in another lane than they thought: the order
+// of an observer was changed. Those that are repeated have their answer then.
+func (s *Store) busy(ctx context.Context, ops []*op) (again []*op) {
+	ops = slices.DeleteFunc(slices.Clone(ops), func(o *op) bool { return o.err == nil })
+	if len(ops) == 0 {
+		return nil
+	}
+	text := func(get func(*op) string) []string { return columnOf(ops, get) }
+	if err := s.look(ctx, func(c *change) {
+		c.rows(func(rows pgx.Rows) error {
+			var n int
+			var lane string
+			var settled bool
+			_, err := pgx.ForEachRow(rows, []any{&n, &lane, &settled}, func() error {
+				if o := ops[n-1]; settled {
+					o.err = nil
+				} else {
+					o.was = lane
+					again = append(again, o)
+				}
+				return nil
+			})
+			return err
+		}, whyNot, s.clockNow(), text(func(o *op) string { return o.update.key }), text(func(o *op) string { return o.owner }),
+			text(func(o *op) string { return o.was }), text(func(o *op) string { return o.update.state }),
+			text(func(o *op) string { return o.update.attempts }))
+	}); err != nil {
+		for _, o := range ops {
+			o.err = err // busy or not: it can be asked for once more
+		}
+		return nil
+	}
+	return again
 }
 
 // RequeueDelivery implements [observer.DeliveryStore]. What waits for a retry is

@@ -97,7 +97,54 @@ func TestUpgradeKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
-// What is stored by programs of before, that run on beside, is claimed, too.
+// A claim that was not given back before the upgrade is an attempt, whether its
+// lease ended before or after.
+func TestUpgradeCountsLostClaims(t *testing.T) {
+	t.Parallel()
+	url, start := before(t)
+	conn := testenv.Connect(t, url)
+	testenv.Exec(t, conn, "UPDATE fraiseql_observer.tb_delivery SET lease_owner = 'old', lease_until = now() - interval '1 s' WHERE key = 'e1/notify/0'")
+	testenv.Exec(t, conn, "UPDATE fraiseql_observer.tb_delivery SET lease_owner = 'old', lease_until = now() + interval '1 h' WHERE key = 'e2/notify/0'")
+	cfg := config(url)
+	clock := &stillClock{now: time.Now()}
+	cfg.Now = clock.Now
+	s := opened(t, cfg)
+	if d, err := s.Delivery(t.Context(), "e2/notify/0"); err != nil || d.State != observer.Running || d.Lost != 0 || !d.ClaimedAt.Equal(start.Add(time.Minute)) {
+		t.Errorf("running: got %+v and error %v, want it claimed at its last update", d, err)
+	}
+	clock.advance(2 * time.Hour)
+	for key, want := range map[string]time.Time{"e1/notify/0": start, "e2/notify/0": start.Add(time.Minute), "e4/notify/0": {}} {
+		lost := 1
+		if want.IsZero() {
+			lost = 0
+		}
+		d, err := s.ClaimDelivery(t.Context(), key, "a", lease)
+		if err != nil || d.Lost != lost || !d.LostAt.Equal(want) {
+			t.Errorf("%s: got %d lost at %v and error %v, want %d at %v", key, d.Lost, d.LostAt, err, lost, want)
+		}
+	}
+}
+
+// What a program of before buries late, which knows no lanes, keeps its lane
+// waiting until the next pruning.
+func TestUpgradeHealsWhatIsBuriedLate(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	s := opened(t, config(url))
+	insert(t, s, strict("1", "7"), strict("2", "7"))
+	testenv.Exec(t, testenv.Connect(t, url), `
+UPDATE fraiseql_observer.tb_delivery SET state = 'dead', reason = 'permanent', error = 'x', lease_owner = '', lease_until = '-infinity'
+WHERE event_id = '1'`)
+	if _, err := s.PruneDeliveries(t.Context(), observer.Retention{}, 10); err != nil {
+		t.Fatal(err)
+	}
+	d, err := s.Delivery(t.Context(), strict("2", "7").Key)
+	if err != nil || d.State != observer.Queued {
+		t.Errorf("behind it: got %v and error %v, want queued", d, err)
+	}
+}
+
+// What is stored late by a program of before is claimed, too.
 func TestUpgradeClaimsWhatIsThere(t *testing.T) {
 	t.Parallel()
 	url, start := before(t)

@@ -52,8 +52,10 @@ type op struct {
 	// insert are the rows to store. A begun one is leased at once.
 	insert  []*newRow
 	hasDead bool
-	// update is the row to store instead of the one that owner holds.
+	// update is the row to store instead of the one that owner holds, whose lane
+	// was this.
 	update *row
+	was    string
 	owner  string
 	due    pgtype.Timestamptz // since when the updated row is
 
@@ -232,13 +234,18 @@ func (w *writer) attempt(ctx context.Context, ops []*op, patient bool) error {
 		})
 		defer stop()
 	}
-	err := w.commit(ctx, ops, patient)
+	return yielding(func() error { return w.commit(ctx, ops, patient) })
+}
+
+// yielding makes a transaction, and makes it again when it had to give way to
+// one that locked in another order what both want.
+func yielding(transact func() error) error {
+	err := transact()
 	for range deadlocks {
-		// Batches that overlap in another order, of which one had to give way.
 		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "40P01" {
 			break
 		}
-		err = w.commit(ctx, ops, patient)
+		err = transact()
 	}
 	return err
 }

@@ -13,12 +13,15 @@ import (
 // no longer, also when nobody else claimed the delivery since. Every statement
 // checks and changes the lease in one go, so no two of them see it free.
 const (
-	// claimDelivery counts a claim unless the owner holds one that runs.
+	// claimDelivery counts a claim unless the owner holds one that runs. A dead
+	// letter of a strict lane is on its way again then: nothing may overtake it
+	// until the claim ends.
 	claimDelivery = `
 UPDATE tb_delivery SET lease_owner = ?2, lease_until = ?4,
     claims = claims + (lease_until <= ?3),
     lost_at = iif(lease_until <= ?3, claimed_at, lost_at),
-    claimed_at = iif(lease_until <= ?3, ?3, claimed_at)
+    claimed_at = iif(lease_until <= ?3, ?3, claimed_at),
+    blocks = iif(state = 'dead' AND ordering = 'strict' AND lane <> '', 1, blocks)
 WHERE key = ?1 AND state NOT IN ('done', 'dropped') AND (lease_until <= ?3 OR lease_owner = ?2)
 RETURNING ` + columns
 

@@ -15,7 +15,7 @@ func writeQueries() []string {
 	return []string{
 		saveCheckpoint, saveEndpoint, removeEndpoint,
 		insertDelivery, existsDelivery, findDelivery, updateDelivery, requeueDelivery, removeDelivery,
-		laneBlocked, placeBlocked, queueDelivery, releaseLane,
+		laneBlocked, placeBlocked, queueDelivery, releaseLane, unblock, repeats,
 		claimDelivery, claimChosen, extendLease, dueInBand, firstInBand, raiseBand, removeBand,
 		pruneDone, pruneDead,
 	}

@@ -38,6 +38,12 @@ WHERE lane = ?1 AND state = 'parked'
     AND event_id = (SELECT event_id FROM tb_delivery WHERE lane = ?1 AND state = 'parked' ORDER BY pk_delivery LIMIT 1)
     AND NOT EXISTS (SELECT 1 FROM tb_delivery WHERE lane = ?1 AND blocks = 1 AND state <> 'parked')`
 
+	// abandoned are the lanes that dead letters block because somebody ran them, and
+	// died. Mostly that is a look into an empty index.
+	abandoned   = `SELECT DISTINCT lane FROM tb_delivery WHERE ` + isAbandoned
+	unblock     = `UPDATE tb_delivery SET blocks = 0 WHERE ` + isAbandoned + ` AND lane = ?2`
+	isAbandoned = `state = 'dead' AND blocks = 1 AND block_when_dead = 0 AND lease_until <= ?1`
+
 	// stuckLanes steps from lane to lane in the index, however many are parked in
 	// each.
 	stuckLanes = `
@@ -96,19 +102,37 @@ func (s *session) release(lane string, now int64) error {
 	}
 }
 
+// unblock has those lanes go on that are blocked by claims of dead letters that
+// ended without an outcome.
+func (s *Store) unblock(ctx context.Context) error {
+	now := micros(s.now())
+	return s.goOn(ctx, "end claims of dead letters", func(tx *session, lane string) error {
+		_, err := tx.exec(unblock, now, lane)
+		return err
+	}, abandoned, now)
+}
+
 // releaseStuck has those lanes go on that nothing blocks: somebody changed or
 // removed what did, past the store.
 func (s *Store) releaseStuck(ctx context.Context) error {
-	lanes, err := s.stuck(ctx)
+	return s.goOn(ctx, "queue parked deliveries", func(*session, string) error { return nil }, stuckLanes)
+}
+
+// goOn releases the lanes that a query gives, after a change of each.
+func (s *Store) goOn(ctx context.Context, what string, change func(tx *session, lane string) error, query string, args ...any) error {
+	lanes, err := s.lanes(ctx, query, args...)
 	if err != nil {
-		return fmt.Errorf("look for parked deliveries that nothing blocks: %w", s.explain(err))
+		return fmt.Errorf("%s: %w", what, s.explain(err))
 	}
 	if len(lanes) == 0 {
 		return nil
 	}
-	return s.write(ctx, "queue parked deliveries", func(tx *session) error {
+	return s.write(ctx, what, func(tx *session) error {
 		now := micros(s.now())
 		for _, lane := range lanes {
+			if err := change(tx, lane); err != nil {
+				return err
+			}
 			if err := tx.release(lane, now); err != nil {
 				return err
 			}
@@ -117,12 +141,12 @@ func (s *Store) releaseStuck(ctx context.Context) error {
 	})
 }
 
-func (s *Store) stuck(ctx context.Context) (lanes []string, err error) {
+func (s *Store) lanes(ctx context.Context, query string, args ...any) (lanes []string, err error) {
 	err = each(ctx, s.read, func(rows *sql.Rows) error {
 		var lane string
 		err := rows.Scan(&lane)
 		lanes = append(lanes, lane)
 		return err
-	}, stuckLanes)
+	}, query, args...)
 	return lanes, err
 }

@@ -32,6 +32,9 @@ func TestStatementsUseTheIndexes(t *testing.T) {
 		existsDelivery:   {"(key=?)"},
 		extendLease:      {"(key=?)"},
 		updateDelivery:   {"(key=?)"},
+		repeats:          {"(key=?)"},
+		abandoned:        {"idx_delivery_redriven"},
+		unblock:          {"idx_delivery_redriven (lane=?)"},
 		requeueDelivery:  {"INTEGER PRIMARY KEY (rowid=?)"},
 		removeDelivery:   {"INTEGER PRIMARY KEY (rowid=?)"},
 		queueDelivery:    {"INTEGER PRIMARY KEY (rowid=?)"},
@@ -62,7 +65,7 @@ func TestStatementsUseTheIndexes(t *testing.T) {
 // the temporary tables that they sort or group it in.
 func mayRead(query, step string) bool {
 	switch query {
-	case countDue, countParked, countDead, selectBlocking, selectBands:
+	case countDue, countParked, countDead, selectBlocking, selectBands, abandoned:
 		return true
 	case countRunning:
 		return strings.Contains(step, "TEMP B-TREE") // of what runs

@@ -23,6 +23,9 @@ DELETE FROM tb_delivery WHERE pk_delivery IN (
 // PruneDeliveries implements [observer.DeliveryStore]. Those go first that were
 // updated first. Lanes are looked at once there is nothing left to remove.
 func (s *Store) PruneDeliveries(ctx context.Context, r observer.Retention, limit int) (removed int, err error) {
+	if err := s.unblock(ctx); err != nil {
+		return 0, err
+	}
 	if limit > 0 {
 		err = s.write(ctx, "prune deliveries", func(tx *session) (err error) {
 			removed, err = tx.prune(r, limit, micros(s.now()))

@@ -12,12 +12,20 @@ import (
 
 const (
 	// updateDelivery changes no row of another owner, and none that blocks its
-	// lane unless ?34 is 1.
+	// lane unless ?34 is 1. The owner stays: what is asked for once more because its
+	// answer was lost is known by it.
 	updateDelivery = `
 UPDATE tb_delivery SET (` + stored + `) = (` + storedArgs + `),
     due_at = iif(?30, iif(?6 = 0, created_at, ?6), NULL),
-    updated_at = ?33, lease_owner = '', lease_until = 0, claims = 0, claimed_at = 0, lost_at = 0
+    updated_at = ?33, lease_until = 0, claims = 0, claimed_at = 0, lost_at = 0
 WHERE key = ?31 AND lease_owner = ?32 AND lease_until > ?33 AND blocks <= ?34`
+
+	// repeats: the owner had stored this before. What it had parked may be queued
+	// since.
+	repeats = `
+SELECT count(*) FROM tb_delivery
+WHERE key = ?1 AND lease_owner = ?2 AND ?2 <> '' AND lease_until = 0 AND attempts = ?4
+    AND (state = ?3 OR ?3 = 'parked' AND state = 'queued')`
 
 	requeueDelivery = `
 UPDATE tb_delivery SET state = ?2, run_at = ?3, updated_at = ?4, redrives = redrives + (state = 'dead'),
@@ -50,8 +58,22 @@ func (s *Store) UpdateDelivery(ctx context.Context, d *observer.Delivery, owner 
 		if err != nil || n == 1 && d.State != observer.Parked {
 			return err
 		}
-		return tx.updateLane(d, n == 1, now, append(args, 1))
+		err = tx.updateLane(d, n == 1, now, append(args, 1))
+		if errors.Is(err, observer.ErrBusy) {
+			return tx.repeated(d.Key, owner, &r)
+		}
+		return err
 	})
+}
+
+// repeated gives [observer.ErrBusy] unless owner stored r before.
+func (s *session) repeated(key, owner string, r *row) error {
+	var n int
+	err := s.stmt(repeats).QueryRowContext(s.ctx, key, owner, r.state, r.attempts).Scan(&n) //nolint:sqlclosecheck // closed with the transaction
+	if err == nil && n == 0 {
+		err = observer.ErrBusy
+	}
+	return err
 }
 
 // updateLane updates, unless that is done, a delivery that blocks its lane, and

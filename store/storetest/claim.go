@@ -124,7 +124,9 @@ func testUpdate(t *testing.T, h *harness) {
 		wantDiff(t, "created at", created, got.CreatedAt)
 		wantDiff(t, "updated at", h.clock.Now(), got.UpdatedAt)
 		wantDiff(t, "owner", "", got.LeaseOwner)
-		wantError(t, "update without a claim", s.UpdateDelivery(t.Context(), want, "a"), observer.ErrBusy)
+		more := want.Clone()
+		more.Attempts = append(more.Attempts, observer.Attempt{Number: len(want.Attempts) + 1, At: h.clock.Now()})
+		wantError(t, "update without a claim", s.UpdateDelivery(t.Context(), more, "a"), observer.ErrBusy)
 	}
 }
 

@@ -260,6 +260,7 @@ func (y *history) remove(t *rapid.T) {
 func (y *history) prune(t *rapid.T) {
 	before := y.seconds(t, -30, 1)
 	limit := rapid.IntRange(0, 4).Draw(t, "limit")
+	y.unblock()
 	var done, dead []string
 	for _, r := range y.rows {
 		switch {

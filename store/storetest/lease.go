@@ -14,6 +14,8 @@ func leaseTests() map[string]func(*testing.T, *harness) {
 		"lease/extend prolongs it from now":    testExtend,
 		"lease/extend may not shorten another": testExtendOther,
 		"lease/dead letters are leased too":    testLeaseDead,
+		"lease/an outcome may be repeated":     testRepeat,
+		"lease/a parked one may be put twice":  testRepeatParked,
 	}
 }
 
@@ -106,4 +108,50 @@ func testLeaseDead(t *testing.T, h *harness) {
 	got := get(t, s, dead(1).Key)
 	wantDiff(t, "error", "failed again", got.Error)
 	wantDiff(t, "state", observer.Dead, got.State)
+}
+
+// testRepeat stores an outcome whose answer was lost once more: nothing changes,
+// and it is no error unless it is about something else by now.
+func testRepeat(t *testing.T, h *harness) {
+	for n, state := range []observer.State{observer.Done, observer.Dropped, observer.Dead, observer.Scheduled, observer.Unknown, observer.Queued} {
+		s := h.store(t, Options{})
+		insert(t, s, queued(n, h.clock.Now()))
+		d := claim(t, s, delivery(n).Key, "a")
+		d.State, d.RunAt = state, h.clock.Now().Add(time.Hour)
+		d.Attempts = []observer.Attempt{{Number: 1, At: h.clock.Now(), Error: "status 503"}}
+		update(t, s, d, "a")
+		want := get(t, s, d.Key)
+		h.clock.advance(time.Second)
+		update(t, s, d, "a")
+		wantDiff(t, "repeated", want, get(t, s, d.Key))
+		wantError(t, "by another", s.UpdateDelivery(t.Context(), d, "b"), observer.ErrBusy)
+		wantError(t, "by nobody", s.UpdateDelivery(t.Context(), d, ""), observer.ErrBusy)
+		another, more := d.Clone(), d.Clone()
+		if another.State = observer.Dead; state == observer.Dead {
+			another.State = observer.Done
+		}
+		more.Attempts = append(more.Attempts, observer.Attempt{Number: 2})
+		wantError(t, "another outcome", s.UpdateDelivery(t.Context(), another, "a"), observer.ErrBusy)
+		wantError(t, "more attempts", s.UpdateDelivery(t.Context(), more, "a"), observer.ErrBusy)
+		if state == observer.Done || state == observer.Dropped {
+			continue
+		}
+		claim(t, s, d.Key, "b")
+		wantError(t, "when another claimed it", s.UpdateDelivery(t.Context(), d, "a"), observer.ErrBusy)
+		h.clock.advance(lease)
+		wantError(t, "when another lost it", s.UpdateDelivery(t.Context(), d, "a"), observer.ErrBusy)
+		wantError(t, "by another who lost it", s.UpdateDelivery(t.Context(), d, "b"), observer.ErrBusy)
+	}
+}
+
+func testRepeatParked(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	insert(t, s, strict(1, "x"), strict(2, "x"))
+	d := claimOf(t, s, delivery(2).Key, "person")
+	update(t, s, d, "person")
+	update(t, s, d, "person")
+	wantState(t, "put back twice", s, d, observer.Parked)
+	finish(t, s, delivery(1).Key)
+	update(t, s, d, "person")
+	wantState(t, "queued since", s, d, observer.Queued)
 }

@@ -19,6 +19,13 @@ type modelRow struct {
 	*observer.Delivery
 	claims            int
 	claimedAt, lostAt time.Time
+	// redriven: it was dead, and was claimed, and that has not ended.
+	redriven bool
+}
+
+// Blocks reports whether r keeps others of its lane waiting.
+func (r *modelRow) Blocks() bool {
+	return r.Delivery.Blocks() || r.redriven && r.Order == observer.OrderStrict
 }
 
 func (m *model) find(key string) *modelRow {
@@ -79,6 +86,7 @@ func (m *model) begin(d *observer.Delivery, owner string) {
 
 func (m *model) claim(r *modelRow, owner string) {
 	r.claims++
+	r.redriven = r.State == observer.Dead
 	r.lostAt, r.claimedAt = r.claimedAt, m.now()
 	r.LeaseOwner, r.LeaseUntil = owner, m.now().Add(lease)
 }
@@ -110,10 +118,20 @@ func (m *model) requeue(r *modelRow, at time.Time) []observer.State {
 			r.State = observer.Parked
 		}
 	}
-	r.RunAt, r.UpdatedAt = at, m.now()
+	r.RunAt, r.UpdatedAt, r.redriven = at, m.now(), false
 	first := r.State
 	m.release(r.Lane())
 	return []observer.State{first, r.State}
+}
+
+// unblock ends the claims of dead letters whose holders died, as pruning does.
+func (m *model) unblock() {
+	for _, r := range m.rows {
+		if r.redriven && !m.leased(r) {
+			r.redriven = false
+			m.release(r.Lane())
+		}
+	}
 }
 
 func (m *model) remove(r *modelRow) {

@@ -23,6 +23,8 @@ func releaseTests() map[string]func(*testing.T, *harness) {
 		"release/strict: nothing overtakes a retry":    testReleaseStrictRetry,
 		"release/entity: the first attempt releases":   testReleaseEntityRetry,
 		"release/what ran out of time is not released": testReleaseCrash,
+		"release/by an update that leaves the lane":    testReleaseLeft,
+		"release/after one that came into the lane":    testReleaseCome,
 	}
 }
 
@@ -213,4 +215,28 @@ func testReleaseCrash(t *testing.T, h *harness) {
 	wantState(t, "strict", s, delivery(2), observer.Parked)
 	wantState(t, "entity", s, delivery(4), observer.Parked)
 	wantDiff(t, "due", keysOf(delivery(1), delivery(3)), sortedKeys(claimDue(t, s, "b", 10)))
+}
+
+// testReleaseLeft: somebody changed the order of an observer.
+func testReleaseLeft(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	insert(t, s, strict(1, "x"), strict(2, "x"))
+	d := claim(t, s, delivery(1).Key, "a")
+	d.Order, d.State, d.RunAt = observer.OrderNone, observer.Scheduled, h.clock.Now().Add(time.Hour)
+	update(t, s, d, "a")
+	wantState(t, "it left", s, delivery(1), observer.Scheduled)
+	wantState(t, "behind it", s, delivery(2), observer.Queued)
+}
+
+func testReleaseCome(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	d := strict(1, "x")
+	d.Order = observer.OrderNone
+	insert(t, s, d)
+	d = claim(t, s, d.Key, "a")
+	d.Order, d.State, d.RunAt = observer.OrderStrict, observer.Scheduled, h.clock.Now().Add(time.Hour)
+	update(t, s, d, "a")
+	wantStored(t, s, strict(2, "x"), observer.Parked)
+	finish(t, s, d.Key)
+	wantState(t, "behind it", s, delivery(2), observer.Queued)
 }

@@ -33,7 +33,7 @@ func Run(t *testing.T, open Open) {
 	t.Helper()
 	for _, group := range []map[string]func(*testing.T, *harness){
 		checkpointTests(), insertTests(), batchTests(), beginTests(), capTests(), listTests(), statsTests(), claimTests(), lostTests(),
-		leaseTests(), dueTests(), shareTests(), laneTests(), releaseTests(), requeueTests(), pruneTests(), endpointTests(),
+		leaseTests(), dueTests(), shareTests(), laneTests(), releaseTests(), redrivenTests(), requeueTests(), pruneTests(), endpointTests(),
 		concurrencyTests(), parkingTests(), durabilityTests(), historyTests(),
 	} {
 		for name, test := range group {

@@ -178,6 +178,8 @@ func before(a, b *observer.Delivery) bool {
 // is done.
 func (y *history) drain(t *rapid.T) {
 	y.h.clock.advance(lease)
+	prune(t, y.s, observer.Retention{}, 1)
+	y.unblock()
 	y.check(t)
 	for rounds := 0; ; rounds++ {
 		if rounds > 10*len(y.rows)+10 {

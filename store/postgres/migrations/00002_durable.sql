@@ -1,6 +1,9 @@
 -- What workers claim, in which order, and what waits for what. Rows of before
--- keep their order and wait in the queue without a name; they have no lane. Old
--- programs may go on beside this: every column has a default for them.
+-- keep their order and wait in the queue without a name; they have no lane.
+-- Programs of before are to be stopped first. What one of them stores late all the
+-- same is claimed, because every column has a default for it. But they know
+-- neither lanes nor lost claims nor fingerprints: a delivery that they finish lets
+-- its lane go on only when the daemon looks for such rows as it prunes.
 ALTER TABLE {{schema}}.tb_delivery
     -- Where a claim finds the row. full_queue and full_endpoint are the names
     -- where those are too long for an index; the others then hold digests.
@@ -33,7 +36,11 @@ ALTER TABLE {{schema}}.tb_delivery
     ADD COLUMN lost_at         timestamptz;
 
 -- The rows of before come before all others, whose places begin at 1.
-UPDATE {{schema}}.tb_delivery AS d SET ordinal = -o.n
+-- A lease that was not given back is an attempt of which nobody knows how far it
+-- came. It began after the last update.
+UPDATE {{schema}}.tb_delivery AS d SET ordinal = -o.n,
+    claims = CASE WHEN lease_until > '-infinity' THEN 1 ELSE 0 END,
+    claimed_at = CASE WHEN lease_until > '-infinity' THEN updated_at END
 FROM (SELECT key, row_number() OVER (ORDER BY created_at DESC, key DESC) AS n FROM {{schema}}.tb_delivery) AS o
 WHERE d.key = o.key;
 ALTER TABLE {{schema}}.tb_delivery ALTER COLUMN ordinal SET NOT NULL;
@@ -70,6 +77,10 @@ CREATE INDEX idx_delivery_dead ON {{schema}}.tb_delivery (created_at, ordinal) W
 CREATE INDEX idx_delivery_due ON {{schema}}.tb_delivery (queue, endpoint, priority, due_at, ordinal)
     WHERE state IN ('queued', 'scheduled', 'unknown');
 CREATE INDEX idx_delivery_lane ON {{schema}}.tb_delivery (lane, state, ordinal) WHERE blocks;
+-- Dead letters that block their lane although that goes on when they are dead:
+-- somebody runs them, or did and died.
+CREATE INDEX idx_delivery_redriven ON {{schema}}.tb_delivery (lane)
+    WHERE state = 'dead' AND blocks AND NOT block_when_dead;
 CREATE INDEX idx_delivery_finished ON {{schema}}.tb_delivery (state, updated_at)
     WHERE state IN ('done', 'dropped', 'dead');
 CREATE INDEX idx_delivery_unprinted ON {{schema}}.tb_delivery (key) WHERE error_print IS NULL;
@@ -87,7 +98,7 @@ CREATE TABLE {{schema}}.tb_queue (
     PRIMARY KEY (queue, endpoint, priority)
 );
 CREATE INDEX idx_queue_id ON {{schema}}.tb_queue (id);
--- Old programs store there, so this one stays for ever.
+-- Rows of before are there, so this one stays for ever.
 INSERT INTO {{schema}}.tb_queue (queue, endpoint, priority, used_at) VALUES ('', '', 0, 'infinity');
 
 -- Receivers that fail or are paused. full_name is the name where that is too long

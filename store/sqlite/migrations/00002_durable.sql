@@ -19,6 +19,7 @@ CREATE TABLE tb_delivery_new (
     run_at          INTEGER NOT NULL,
     created_at      INTEGER NOT NULL,
     updated_at      INTEGER NOT NULL,
+    -- Who holds the delivery while the lease runs, and who held it last before.
     lease_owner     TEXT    NOT NULL,
     lease_until     INTEGER NOT NULL,
     -- Claims since the last stored outcome. The last began at claimed_at, the
@@ -82,6 +83,9 @@ CREATE INDEX idx_delivery_band ON tb_delivery (queue, endpoint, rank, due_at, pk
     WHERE due_at IS NOT NULL;
 CREATE INDEX idx_delivery_done ON tb_delivery (updated_at, pk_delivery) WHERE state IN ('done', 'dropped');
 CREATE INDEX idx_delivery_buried ON tb_delivery (updated_at, pk_delivery) WHERE state = 'dead' AND blocks = 0;
+-- Dead letters that block their lane although that goes on when they are dead:
+-- somebody runs them, or did and died.
+CREATE INDEX idx_delivery_redriven ON tb_delivery (lane) WHERE state = 'dead' AND blocks = 1 AND block_when_dead = 0;
 -- Those of a lane that are on their way, and those that are parked: by place, and
 -- by event.
 CREATE INDEX idx_delivery_blocking ON tb_delivery (lane, event_id, state) WHERE blocks = 1 AND state <> 'parked';

@@ -1,0 +1,69 @@
+package postgres_test
+
+import (
+	"testing"
+	"time"
+
+	observer "github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/testenv"
+	"github.com/fraiseql/observer/store/postgres"
+)
+
+// TestChangesYield has changes that are made alone meet a transaction that locks
+// in another order what both want. They give way, and are made after it.
+func TestChangesYield(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		prepare func(t *testing.T, s *postgres.Store)
+		change  func(t *testing.T, s *postgres.Store) error
+		other   string // what the other one wants, which the change has
+	}{
+		"dead letter close to the cap": {
+			func(*testing.T, *postgres.Store) {},
+			func(t *testing.T, s *postgres.Store) error {
+				t.Helper()
+				_, err := s.InsertDeliveries(t.Context(), deadLetter("a"))
+				return err
+			},
+			`INSERT INTO {{schema}}.tb_delivery (key, state, observer, action, action_type, reason, run_at, created_at, updated_at, error, attempts)
+VALUES ('a/notify/0', 'done', 'notify', 0, '', '', now(), now(), now(), '', '[]')`,
+		},
+		"requeue": {
+			func(t *testing.T, s *postgres.Store) {
+				t.Helper()
+				insert(t, s, deadLetter("a"))
+			},
+			func(t *testing.T, s *postgres.Store) error {
+				t.Helper()
+				_, err := s.RequeueDelivery(t.Context(), "a/notify/0", time.Now())
+				return err
+			},
+			"UPDATE {{schema}}.tb_delivery SET priority = 3 WHERE key = 'a/notify/0'",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := testenv.Database(t)
+			cfg := config(url + "&application_name=changes")
+			cfg.MaxDead = postgres.Margin
+			s := opened(t, cfg)
+			test.prepare(t, s)
+			other, watcher := testenv.Connect(t, url), testenv.Connect(t, url)
+			testenv.Exec(t, other, "SET deadlock_timeout = '1 h'") // so that it is not the one to give way
+			testenv.Exec(t, other, "BEGIN")
+			testenv.Exec(t, other, "SELECT FROM fraiseql_observer.tb_dead_count FOR UPDATE")
+			changed := make(chan error, 1)
+			go func() { changed <- test.change(t, s) }()
+			testenv.Eventually(t, watcher, `
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'changes' AND datname = current_database())`)
+			testenv.Exec(t, other, s.SQL(test.other)) // goes on when the change has given way
+			testenv.Exec(t, other, "ROLLBACK")
+			if err := <-changed; err != nil {
+				t.Errorf("got error %v, want it made after the other", err)
+			}
+			if got := len(keysOf(t, s, observer.DeliveryFilter{})); got != 1 {
+				t.Errorf("got %d stored, want 1", got)
+			}
+		})
+	}
+}
