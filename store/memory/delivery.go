@@ -7,6 +7,7 @@ import (
 	"time"
 
 	observer "github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/envelope"
 )
 
 // InsertDeliveries implements [observer.DeliveryStore]. It keeps copies and
@@ -123,7 +124,7 @@ func (s *Store) Deliveries(ctx context.Context, f observer.DeliveryFilter) ([]*o
 
 // matches reports whether f selects r.
 func matches(r *row, f *observer.DeliveryFilter, now time.Time) bool {
-	eventID, entityType, entityID := subject(r.Delivery)
+	eventID, entityType, entityID := envelope.Subject(r.Delivery)
 	for _, field := range []struct{ want, have string }{
 		{string(f.State), string(r.state(now))}, {f.Observer, r.Observer}, {f.ActionType, r.ActionType},
 		{f.Queue, r.Queue}, {f.Endpoint, r.Endpoint}, {string(f.Reason), string(r.Reason)},
@@ -136,17 +137,6 @@ func matches(r *row, f *observer.DeliveryFilter, now time.Time) bool {
 	return (f.Action == nil || *f.Action == r.Action) &&
 		(f.Fingerprint == "" || f.Fingerprint == observer.Fingerprint(r.Error)) &&
 		!r.CreatedAt.Before(f.Since) && (f.Until.IsZero() || r.CreatedAt.Before(f.Until))
-}
-
-// subject is what d is about.
-func subject(d *observer.Delivery) (eventID, entityType, entityID string) {
-	switch {
-	case d.Event != nil:
-		return d.Event.ID, d.Event.EntityType, d.Event.EntityID
-	case d.Malformed != nil:
-		return d.Malformed.ID, d.Malformed.EntityType, d.Malformed.EntityID
-	}
-	return "", "", ""
 }
 
 // DeliveryKeys implements [observer.DeliveryStore].

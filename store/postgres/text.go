@@ -82,15 +82,6 @@ func (e encoding) short(name string, limit int) (short string, full *string) {
 	return digestMark + hex.EncodeToString(sum[:]), &text
 }
 
-// nullable is the column for raw JSON, which may be anything: NULL when absent.
-func (e encoding) nullable(raw json.RawMessage) *string {
-	if len(raw) == 0 {
-		return nil
-	}
-	text := e.encode(string(raw))
-	return &text
-}
-
 // json is v as JSON. Invalid UTF-8 in it becomes U+FFFD.
 func (e encoding) json(v any) (*string, error) {
 	b, err := json.Marshal(v)

@@ -12,6 +12,7 @@ import (
 	observer "github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/store/postgres"
+	"github.com/fraiseql/observer/store/storetest"
 )
 
 func FuzzTexts(f *testing.F) {
@@ -158,61 +159,13 @@ func TestAnyBytesInAttempts(t *testing.T) {
 
 func TestDamagedRowsDoNotHideTheOthers(t *testing.T) {
 	t.Parallel()
-	url := testenv.Database(t)
-	conn := testenv.Connect(t, url)
-	for name, test := range map[string]struct {
-		set  string
-		want []string // in Error or the salvaged text
-	}{
-		"attempts":  {`attempts = '[{"num'`, []string{"status 400; the stored attempts are damaged", `[{"num`}},
-		"request":   {`request = 'half a reque'`, []string{"request is not JSON", "half a reque"}},
-		"event":     {`event = '{"id":"b'`, []string{"event is damaged", `{\"id\":\"b`, `{\"id\":1}`}},
-		"malformed": {`malformed = 'x', event = NULL`, []string{"event is damaged", `"malformed":"x"`, `{\"id\":1}`}},
-		"escaped":   {`event = 'escaped:"\'`, []string{"event is damaged", `escaped:`, `{\"id\":1}`}},
-	} {
-		cfg := config(url)
-		cfg.Schema = name
-		s := opened(t, cfg)
-		insert(t, s, deadLetter("a"), deadLetter("b"), deadLetter("c"))
-		testenv.Exec(t, conn, s.SQL("UPDATE {{schema}}.tb_delivery SET "+test.set+" WHERE key = 'b/notify/0'"))
-		ds, err := s.Deliveries(t.Context(), observer.DeliveryFilter{})
-		if err != nil || len(ds) != 3 {
-			t.Fatalf("%s: got %d deliveries and error %v, want 3", name, len(ds), err)
+	storetest.RunDamaged(t, func(t *testing.T) (observer.StateStore, func(set, key string)) {
+		t.Helper()
+		url := testenv.Database(t)
+		return opened(t, config(url)), func(set, key string) {
+			testenv.Exec(t, testenv.Connect(t, url), "UPDATE fraiseql_observer.tb_delivery SET "+set+" WHERE key = $1", key)
 		}
-		wantSalvaged(t, name, ds[1], test.want)
-		// Redriving and burying it again loses nothing of what is left.
-		d, err := s.ClaimDelivery(t.Context(), "b/notify/0", "a", lease)
-		if err != nil {
-			t.Fatalf("%s: claim: %v", name, err)
-		}
-		d.State = d.ClaimedFrom
-		if err := s.UpdateDelivery(t.Context(), d, "a"); err != nil {
-			t.Fatalf("%s: update: %v", name, err)
-		}
-		if d, err = s.Delivery(t.Context(), d.Key); err != nil {
-			t.Fatalf("%s: read: %v", name, err)
-		}
-		wantSalvaged(t, name+" after an update", d, test.want)
-	}
-}
-
-func wantSalvaged(t *testing.T, name string, d *observer.Delivery, want []string) {
-	t.Helper()
-	text := d.Error + string(d.Request)
-	if d.Malformed != nil {
-		text += string(d.Malformed.Raw)
-		if d.Malformed.ID != "b" || !json.Valid(d.Malformed.Raw) {
-			t.Errorf("%s: got malformed entry %q with %s, want b and JSON", name, d.Malformed.ID, d.Malformed.Raw)
-		}
-	}
-	if d.Event == nil && d.Malformed == nil {
-		t.Errorf("%s: got neither an event nor a malformed entry", name)
-	}
-	for _, part := range want {
-		if !strings.Contains(text, part) {
-			t.Errorf("%s: got %q, want %q in it", name, text, part)
-		}
-	}
+	})
 }
 
 func TestDamagedCheckpointIsAnError(t *testing.T) {

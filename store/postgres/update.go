@@ -123,7 +123,7 @@ func (s *Store) busy(ctx context.Context, ops []*op) (again []*op) {
 			return err
 		}, whyNot, s.clockNow(), text(func(o *op) string { return o.update.key }), text(func(o *op) string { return o.owner }),
 			text(func(o *op) string { return o.was }), text(func(o *op) string { return o.update.state }),
-			text(func(o *op) string { return o.update.attempts }))
+			text(func(o *op) string { return o.update.Attempts }))
 	}); err != nil {
 		for _, o := range ops {
 			o.err = err // busy or not: it can be asked for once more

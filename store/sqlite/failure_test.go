@@ -11,6 +11,7 @@ import (
 
 	observer "github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/store/sqlite"
+	"github.com/fraiseql/observer/store/storetest"
 )
 
 func deadLetter(key string) *observer.Delivery {
@@ -31,58 +32,13 @@ func insert(t *testing.T, s *sqlite.Store, ds ...*observer.Delivery) {
 
 func TestDamagedRowsDoNotHideTheOthers(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
-		statement string
-		want      []string // in Error or the salvaged text
-	}{
-		"attempts":  {`UPDATE tb_delivery SET attempts = '[{"num' WHERE key = ?`, []string{"status 400; the stored attempts are damaged", `[{"num`}},
-		"prints":    {`UPDATE tb_delivery SET prints = '["a' WHERE key = ?`, []string{"fingerprints of its observer are damaged", `["a`}},
-		"request":   {`UPDATE tb_delivery SET request = 'half a reque' WHERE key = ?`, []string{"request is not JSON", "half a reque"}},
-		"event":     {`UPDATE tb_delivery SET event = '{"id":"b' WHERE key = ?`, []string{"event is damaged", `{\"id\":\"b`, `{\"id\":1}`}},
-		"malformed": {`UPDATE tb_delivery SET malformed = 'x', event = NULL WHERE key = ?`, []string{"event is damaged", `"malformed":"x"`, `{\"id\":1}`}},
-	} {
+	storetest.RunDamaged(t, func(t *testing.T) (observer.StateStore, func(set, key string)) {
+		t.Helper()
 		path := filepath.Join(t.TempDir(), "state.db")
-		s := opened(t, sqlite.Config{Path: path})
-		insert(t, s, deadLetter("a"), deadLetter("b"), deadLetter("c"))
-		execute(t, path, test.statement, "b/notify/0")
-		ds, err := s.Deliveries(t.Context(), observer.DeliveryFilter{})
-		if err != nil || len(ds) != 3 {
-			t.Fatalf("%s: got %d deliveries and error %v, want 3", name, len(ds), err)
+		return opened(t, sqlite.Config{Path: path}), func(set, key string) {
+			execute(t, path, "UPDATE tb_delivery SET "+set+" WHERE key = ?", key)
 		}
-		wantSalvaged(t, name, ds[1], test.want)
-		// Redriving and burying it again loses nothing of what is left.
-		d, err := s.ClaimDelivery(t.Context(), "b/notify/0", "a", time.Minute)
-		if err != nil {
-			t.Fatalf("%s: claim: %v", name, err)
-		}
-		d.State = observer.Dead
-		if err := s.UpdateDelivery(t.Context(), d, "a"); err != nil {
-			t.Fatalf("%s: update: %v", name, err)
-		}
-		if d, err = s.Delivery(t.Context(), d.Key); err != nil {
-			t.Fatalf("%s: read: %v", name, err)
-		}
-		wantSalvaged(t, name+" after an update", d, test.want)
-	}
-}
-
-func wantSalvaged(t *testing.T, name string, d *observer.Delivery, want []string) {
-	t.Helper()
-	text := d.Error + string(d.Request)
-	if d.Malformed != nil {
-		text += string(d.Malformed.Raw)
-		if d.Malformed.ID != "b" || !json.Valid(d.Malformed.Raw) {
-			t.Errorf("%s: got malformed entry %q with %s, want b and JSON", name, d.Malformed.ID, d.Malformed.Raw)
-		}
-	}
-	if d.Event == nil && d.Malformed == nil {
-		t.Errorf("%s: got neither an event nor a malformed entry", name)
-	}
-	for _, part := range want {
-		if !strings.Contains(text, part) {
-			t.Errorf("%s: got %q, want %q in it", name, text, part)
-		}
-	}
+	})
 }
 
 func TestLockedByAnotherProgram(t *testing.T) {

@@ -3,11 +3,10 @@ package sqlite
 import (
 	"cmp"
 	"database/sql"
-	"encoding/json"
-	"errors"
 	"time"
 
 	observer "github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/envelope"
 )
 
 // columns is what scan reads, in its order.
@@ -17,7 +16,7 @@ const columns = `key, state, observer, action, action_type, reason, run_at, crea
 
 // row is a delivery as it is stored.
 type row struct {
-	state, observer, actionType, reason, err, attempts string
+	state, observer, actionType, reason, err string
 
 	action int
 	runAt  int64
@@ -35,47 +34,23 @@ type row struct {
 	leaseUntil, claimedAt int64
 	lostAt                int64
 	claims                int
-	// prints is a JSON array, NULL when unknown.
-	prints sql.NullString
-	// request, data and before are kept byte for byte. data is the Data of the
-	// event or the Raw of the malformed entry, before the before-image: the JSON
-	// form of an event carries changes instead, which lose how a number was
-	// written and whether a field was absent or null. event and malformed are
-	// everything else, as JSON.
-	request, event, malformed, data, before sql.NullString
+	envelope.Documents
 }
 
 // encode is d as a row that nobody has claimed.
 func encode(d *observer.Delivery) (row, error) {
 	r := row{
 		state: string(d.State), observer: d.Observer, action: d.Action, actionType: d.ActionType,
-		reason: string(d.Reason), err: d.Error, errorPrint: observer.Fingerprint(d.Error), attempts: "[]",
-		runAt: micros(d.RunAt), request: nullable(d.Request), queue: d.Queue, endpoint: d.Endpoint,
+		reason: string(d.Reason), err: d.Error, errorPrint: observer.Fingerprint(d.Error),
+		runAt: micros(d.RunAt), queue: d.Queue, endpoint: d.Endpoint,
 		priority: d.Priority, ordering: string(d.Order), blockWhenDead: d.BlockWhenDead,
 		redrives: d.Redrives, editedAt: micros(d.EditedAt),
 	}
 	r.encodeLane(d)
-	var errs [4]error
-	if len(d.Attempts) > 0 {
-		var text sql.NullString
-		text, errs[0] = encodeJSON(d.Attempts)
-		r.attempts = text.String
-	}
-	if d.Event != nil {
-		r.eventID, r.entityType, r.entityID = d.Event.ID, d.Event.EntityType, d.Event.EntityID
-		r.event, errs[1] = encodeJSON(newEnvelope(d.Event))
-		r.data, r.before = nullable(d.Event.Data), nullable(d.Event.Before)
-	} else if m := d.Malformed; m != nil {
-		r.eventID, r.entityType, r.entityID = m.ID, m.EntityType, m.EntityID
-	}
-	if m := d.Malformed; m != nil {
-		r.malformed, errs[2] = encodeJSON(newMalformedEnvelope(m))
-		r.data = nullable(m.Raw)
-	}
-	if d.Prints != nil {
-		r.prints, errs[3] = encodeJSON(d.Prints)
-	}
-	return r, errors.Join(errs[:]...)
+	r.eventID, r.entityType, r.entityID = envelope.Subject(d)
+	var err error
+	r.Documents, err = envelope.Encode[string](d)
+	return r, err
 }
 
 // encodeLane keeps with the row whether it blocks its lane, now and once it is
@@ -97,25 +72,9 @@ func (r *row) args() []any {
 	return []any{
 		r.state, r.observer, r.action, r.actionType, r.reason, r.runAt, r.queue, r.endpoint, r.priority, r.ordering,
 		r.blockWhenDead, r.lane, r.blocks, r.blocksQueued, r.eventID, r.entityType, r.entityID, r.redrives,
-		r.editedAt, r.errorPrint, r.prints, r.err, r.attempts, r.request, r.event, r.malformed, r.data, r.before,
+		r.editedAt, r.errorPrint, r.Prints, r.err, r.Attempts, r.Request, r.Event, r.Malformed, r.Data, r.Before,
 		cmp.Or(r.priority, observer.DefaultPriority), observer.State(r.state).Due(),
 	}
-}
-
-func nullable(raw json.RawMessage) sql.NullString {
-	return sql.NullString{String: string(raw), Valid: len(raw) > 0}
-}
-
-func raw(s sql.NullString) json.RawMessage {
-	if !s.Valid {
-		return nil
-	}
-	return json.RawMessage(s.String)
-}
-
-func encodeJSON(v any) (sql.NullString, error) {
-	b, err := json.Marshal(v)
-	return sql.NullString{String: string(b), Valid: err == nil}, err
 }
 
 // scanner is a *sql.Row or *sql.Rows.
@@ -129,8 +88,8 @@ func scan(rows scanner, now time.Time) (*observer.Delivery, error) {
 	var created, updated int64
 	err := rows.Scan(&d.Key, &r.state, &r.observer, &r.action, &r.actionType, &r.reason, &r.runAt, &created, &updated,
 		&r.leaseOwner, &r.leaseUntil, &r.claims, &r.claimedAt, &r.lostAt, &r.queue, &r.endpoint, &r.priority, &r.ordering,
-		&r.blockWhenDead, &r.redrives, &r.editedAt, &r.prints, &r.err, &r.attempts, &r.request, &r.event, &r.malformed,
-		&r.data, &r.before)
+		&r.blockWhenDead, &r.redrives, &r.editedAt, &r.Prints, &r.err, &r.Attempts, &r.Request, &r.Event, &r.Malformed,
+		&r.Data, &r.Before)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +106,7 @@ func scan(rows scanner, now time.Time) (*observer.Delivery, error) {
 	} else {
 		d.Lost, d.LostAt = r.claims, fromMicros(r.claimedAt)
 	}
-	r.decodeInto(&d)
+	envelope.Decode[string](&d, r.Documents, nil)
 	return &d, nil
 }
 

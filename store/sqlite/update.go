@@ -69,7 +69,7 @@ func (s *Store) UpdateDelivery(ctx context.Context, d *observer.Delivery, owner 
 // repeated gives [observer.ErrBusy] unless owner stored r before.
 func (s *session) repeated(key, owner string, r *row) error {
 	var n int
-	err := s.stmt(repeats).QueryRowContext(s.ctx, key, owner, r.state, r.attempts).Scan(&n) //nolint:sqlclosecheck // closed with the transaction
+	err := s.stmt(repeats).QueryRowContext(s.ctx, key, owner, r.state, r.Attempts).Scan(&n) //nolint:sqlclosecheck // closed with the transaction
 	if err == nil && n == 0 {
 		err = observer.ErrBusy
 	}
