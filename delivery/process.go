@@ -126,8 +126,7 @@ func (p process) settle(ctx context.Context, d *observer.Delivery, was *origin) 
 	for failures := 1; ; failures++ {
 		err := p.store.UpdateDelivery(ctx, d, p.owner)
 		if errors.Is(err, observer.ErrBusy) {
-			var again bool
-			if again, err = p.busy(ctx, d, was, failures > 1); again {
+			if err = p.reclaim(ctx, d, was); err == nil {
 				continue
 			}
 		}
@@ -148,24 +147,6 @@ func (p process) settle(ctx context.Context, d *observer.Delivery, was *origin) 
 			return fmt.Errorf("store outcome of delivery %s: %w", d.Key, err)
 		}
 	}
-}
-
-// busy looks why the claim of d is over. The outcome may be stored already, by
-// an earlier try whose answer was lost; else the lease ran out, and again is
-// true when this process has it once more.
-func (p process) busy(ctx context.Context, d *observer.Delivery, was *origin, tried bool) (again bool, err error) {
-	if tried {
-		stored, err := p.store.Delivery(ctx, d.Key)
-		if err != nil {
-			return false, err
-		}
-		// Whoever had it since would have left an attempt or a claim.
-		if stored.State == d.State && len(stored.Attempts) == len(d.Attempts) && stored.Lost == 0 {
-			return false, nil
-		}
-	}
-	err = p.reclaim(ctx, d, was)
-	return err == nil, err
 }
 
 // reclaim leases d again after its lease ran out, as in a long outage of the
