@@ -52,13 +52,25 @@ func (s *stressStand) crowd(during time.Duration) *stressCrowd {
 // write returns when all transactions have ended, the prepared ones included.
 func (c *stressCrowd) write(writers int) {
 	c.stand.Helper()
-	var working sync.WaitGroup
+	c.connected(writers)()
+}
+
+// connected gives what write does once its writers are connected.
+func (c *stressCrowd) connected(writers int) (write func()) {
+	c.stand.Helper()
+	var work []func()
 	for i := range writers {
 		w := &stressWriter{stressCrowd: c, conn: c.stand.connect(), name: fmt.Sprintf("writer-%d", i), random: c.stand.random(uint64(100 + i))}
-		working.Go(w.work)
+		work = append(work, w.work)
 	}
-	working.Wait()
-	c.pending.Wait()
+	return func() {
+		var working sync.WaitGroup
+		for _, w := range work {
+			working.Go(w)
+		}
+		working.Wait()
+		c.pending.Wait()
+	}
 }
 
 // failed reports whether err is one, and fails the test if it should not be.

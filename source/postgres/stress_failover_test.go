@@ -73,10 +73,10 @@ func TestServerIsKilledUnderLoad(t *testing.T) {
 	s, _ := scheduled(t, server.Database(t))
 	for range 3 {
 		crowd := s.crowd(time.Minute)
-		written := make(chan struct{})
+		write, written := crowd.connected(12), make(chan struct{})
 		go func() {
 			defer close(written)
-			crowd.write(12)
+			write()
 		}()
 		stressPause(t.Context(), 1500*time.Millisecond)
 		crowd.doomed.Store(true)
