@@ -68,14 +68,15 @@ func (g *group) touch(r *row) {
 }
 
 // commitOps makes changes in one transaction. Updates whose rows turn out to be
-// in another lane are made in one after it.
+// in another lane are made in one after it, for which their callers ask again when
+// it would have to wait.
 func (s *Store) commitOps(ctx context.Context, ops []*op, patient bool) error {
 	if _, err := s.commitGroup(ctx, ops, room{}, patient); err != nil {
 		return err
 	}
 	for _, o := range s.busy(ctx, ops) {
 		if err := yielding(func() error {
-			_, err := s.commitGroup(ctx, []*op{o}, room{}, true)
+			_, err := s.commitGroup(ctx, []*op{o}, room{}, patient)
 			return err
 		}); err != nil {
 			o.err = err
