@@ -5,15 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer"
-	"github.com/fraiseql/observer/config"
-	"github.com/fraiseql/observer/delivery"
-	"github.com/fraiseql/observer/topology"
 )
 
 // outcome is how a change of one delivery ended, or with --dry-run would begin.
@@ -21,6 +16,11 @@ type outcome struct {
 	Key    string `json:"key"`
 	Result result `json:"result"`
 	Error  string `json:"error,omitempty"`
+	// Deliveries are those of a log entry that is an event now, as far as they are
+	// stored: one that was delivered at once leaves no trace.
+	Deliveries []followed `json:"deliveries,omitempty"`
+
+	event string // the id of that event
 }
 
 // result is one word for it.
@@ -113,15 +113,16 @@ func (c *cli) retry(ctx context.Context, d *observer.Delivery) error {
 		_, _ = fmt.Fprintf(c.err, "%s: the attempt that runs is finished first; a second signal stops at once\n", program)
 	})
 	o, err := r.run(ctx, d.Key)
+	err = errors.Join(err, r.finish(ctx, &o))
 	stop()
-	if err := errors.Join(err, r.close()); err != nil {
+	if err != nil {
 		return notFound(d.Key, err)
 	}
 	switch {
 	case o.Result == dropped:
 		return c.printOutcome(o, "dropped %s: the condition is false for this event, so nothing was sent", describe(d))
 	case o.Result == delivered && d.Malformed != nil:
-		return c.printOutcome(o, "%s is an event now and was handled; an action that failed is scheduled, or a dead letter of its own", describe(d))
+		return c.printOutcome(o, "%s is an event now and was handled%s", describe(d), o.unfinished())
 	case o.Result == delivered:
 		return c.printOutcome(o, "delivered %s", describe(d))
 	}
@@ -154,49 +155,4 @@ func (c *cli) printOutcome(o outcome, text string, args ...any) error {
 	return c.print(o, func(w io.Writer) {
 		_, _ = fmt.Fprintln(w, printable(fmt.Sprintf(text, args...)))
 	})
-}
-
-// redriver runs dead letters in this process, with the actions of the
-// configuration. The daemon may run beside it: they share the state store.
-type redriver struct {
-	cfg      *config.Config
-	topology *topology.Topology
-}
-
-func (c *cli) openRedriver(ctx context.Context) (*redriver, error) {
-	c.settings.optional = false // the actions stand in it
-	cfg, err := c.settings.loadAll()
-	if err != nil {
-		return nil, err
-	}
-	// What happens is printed, so it needs no log.
-	t, err := topology.Build(ctx, cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return nil, connectionError(err)
-	}
-	return &redriver{cfg: cfg, topology: t}, nil
-}
-
-func (r *redriver) close() error { return r.topology.Close() }
-
-// run makes one attempt. Its error means that none was made or that how it
-// ended could not be stored. The attempt is not interrupted when ctx ends: what
-// became of its request would be unknown.
-func (r *redriver) run(ctx context.Context, key string) (outcome, error) {
-	d, err := delivery.Redrive(context.WithoutCancel(ctx), delivery.RedriveConfig{
-		Store: r.topology.Store, Run: r.topology.RunStored, Owner: r.topology.Owner, Logger: slog.New(slog.DiscardHandler),
-	}, key)
-	switch {
-	case errors.Is(err, delivery.ErrBlocked):
-		return outcome{Key: key, Result: blocked, Error: strings.TrimPrefix(err.Error(), "redrive "+key+": ")}, nil
-	case err != nil:
-		return outcome{}, err
-	case d.State == observer.Done && d.Event != nil && len(d.Attempts) == 0:
-		return outcome{Key: key, Result: dropped}, nil
-	case d.State == observer.Done:
-		return outcome{Key: key, Result: delivered}, nil
-	case d.State.Due():
-		return outcome{Key: key, Result: scheduled, Error: d.Error}, nil
-	}
-	return outcome{Key: key, Result: failed, Error: d.Error}, nil
 }

@@ -94,15 +94,25 @@ func (c *cli) retryAll(ctx context.Context, keys []string, limit rate) error {
 		o, err := r.run(ctx, key)
 		if err := s.add(key, o, err); err != nil {
 			p.clear()
-			return errors.Join(err, r.close())
+			return errors.Join(err, r.finish(ctx))
 		}
 		c.tell(p, s)
 	}
+	err = r.finish(ctx, s.outcomes()...)
 	p.clear()
-	if err := r.close(); err != nil {
+	if err != nil {
 		return err
 	}
 	return errors.Join(c.print(s, s.text), s.failure())
+}
+
+// outcomes are the items, to be completed.
+func (s *summary) outcomes() []*outcome {
+	list := make([]*outcome, len(s.Items))
+	for i := range s.Items {
+		list[i] = &s.Items[i]
+	}
+	return list
 }
 
 // pace waits until the next one may begin; false when ctx ends first.
@@ -152,6 +162,11 @@ func (c *cli) tell(p *progress, s *summary) {
 }
 
 func (s *summary) text(w io.Writer) {
+	for _, o := range s.Items {
+		if rest := o.unfinished(); rest != "" {
+			_, _ = fmt.Fprintln(w, printable(o.Key+" is an event now and was handled"+rest))
+		}
+	}
 	_, _ = fmt.Fprintf(w, "%s: %d delivered, %d failed and kept, %d skipped", count(s.Total, "dead letter"), s.Delivered, s.Failed, s.Skipped)
 	if s.Dropped > 0 {
 		_, _ = fmt.Fprintf(w, ", %d dropped because the condition is false", s.Dropped)
