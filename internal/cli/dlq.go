@@ -40,15 +40,17 @@ type letter struct {
 	Endpoint     string             `json:"endpoint"`
 	Fingerprint  string             `json:"fingerprint"`
 	AttemptCount int                `json:"attempt_count"`
-	CreatedAt    *time.Time         `json:"created_at"`
-	UpdatedAt    *time.Time         `json:"updated_at"`
+	// RunAt is from when on a worker takes it; null when none does.
+	RunAt     *time.Time `json:"run_at"`
+	CreatedAt *time.Time `json:"created_at"`
+	UpdatedAt *time.Time `json:"updated_at"`
 }
 
 func viewLetter(d *observer.Delivery) letter {
 	l := letter{
 		Key: d.Key, State: d.State, Reason: d.Reason, Error: d.Error,
 		Observer: d.Observer, Action: d.Action, ActionType: d.ActionType, Endpoint: d.Endpoint, Fingerprint: observer.Fingerprint(d.Error),
-		AttemptCount: len(d.Attempts), CreatedAt: when(d.CreatedAt), UpdatedAt: when(d.UpdatedAt),
+		AttemptCount: len(d.Attempts), RunAt: when(d.RunAt), CreatedAt: when(d.CreatedAt), UpdatedAt: when(d.UpdatedAt),
 	}
 	switch {
 	case d.Event != nil:
@@ -60,21 +62,29 @@ func viewLetter(d *observer.Delivery) letter {
 	return l
 }
 
-// page is a part of the list of dead letters.
+// page is a part of a list of stored deliveries, dead ones unless told.
 type page struct {
 	Items  []letter `json:"items"`
 	Limit  int      `json:"limit"`
 	Offset int      `json:"offset"`
-	// More: there are dead letters after these.
+	// More: there are others after these.
 	More bool `json:"more"`
+
+	state state // which were asked for
 }
 
 func (c *cli) dlqList() *cobra.Command {
 	var chosen selection
-	p := page{Items: []letter{}}
-	cmd := &cobra.Command{Use: "list", Short: "List dead letters, oldest first", Args: arguments(0, 0)}
+	p := page{Items: []letter{}, state: state(observer.Dead)}
+	cmd := &cobra.Command{
+		Use: "list", Short: "List dead letters, oldest first",
+		Long: "List dead letters, oldest first, or with --state what else is stored: deliveries that\n" +
+			"are not finished, and those that are until [job_queue] retention has passed.",
+		Args: arguments(0, 0),
+	}
 	c.settings.flags(cmd)
 	chosen.flags(cmd, 50)
+	p.state.flag(cmd)
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
 		filter, err := chosen.dead()
 		if err != nil {
@@ -83,6 +93,7 @@ func (c *cli) dlqList() *cobra.Command {
 		if filter.Limit < 1 {
 			return usageError(errors.New("--limit must be at least 1"))
 		}
+		filter.State = p.state.filter()
 		p.Limit, p.Offset = filter.Limit, filter.Offset
 		found, err := c.findLetters(cmd, filter, &p)
 		if err != nil {
@@ -94,7 +105,7 @@ func (c *cli) dlqList() *cobra.Command {
 }
 
 // findLetters fills p. It reports whether there is a state to look into.
-func (c *cli) findLetters(cmd *cobra.Command, filter observer.DeliveryFilter, p *page) (state bool, err error) {
+func (c *cli) findLetters(cmd *cobra.Command, filter observer.DeliveryFilter, p *page) (known bool, err error) {
 	var list []*observer.Delivery
 	err = c.reading(cmd.Context(), func(store observer.StateStore) (err error) {
 		filter.Limit++ // to know whether there are more
@@ -121,15 +132,26 @@ const leastError = 40
 
 // writePage prints a list. Its lines are cut to width, the columns of the
 // terminal; 0 when there is none.
-func writePage(w io.Writer, p page, state bool, width int) {
+func writePage(w io.Writer, p page, known bool, width int) {
 	switch {
-	case !state:
-		_, _ = fmt.Fprintln(w, "no dead letters: no state yet")
+	case !known:
+		_, _ = fmt.Fprintf(w, "%s: no state yet\n", p.state.none())
 		return
 	case len(p.Items) == 0:
-		_, _ = fmt.Fprintln(w, "no dead letters")
+		_, _ = fmt.Fprintln(w, p.state.none())
 		return
 	}
+	if p.state.filter() == observer.Dead {
+		writeRows(w, p.deadRows(), width)
+	} else {
+		writeRows(w, p.rows(), width)
+	}
+	if p.More {
+		_, _ = fmt.Fprintf(w, "more: --offset %d\n", p.Offset+p.Limit)
+	}
+}
+
+func (p page) deadRows() [][]string {
 	rows := [][]string{{"STORED", "OBSERVER", "ACTION", "ENTITY", "REASON", "TRIES", "KEY", "ERROR"}}
 	for _, l := range p.Items {
 		rows = append(rows, []string{
@@ -137,10 +159,31 @@ func writePage(w io.Writer, p page, state bool, width int) {
 			string(l.Reason), strconv.Itoa(l.AttemptCount), l.Key, printable(cause(l.Error)),
 		})
 	}
-	writeRows(w, rows, width)
-	if p.More {
-		_, _ = fmt.Fprintf(w, "more: --offset %d\n", p.Offset+p.Limit)
+	return rows
+}
+
+// rows are those of deliveries in any state.
+func (p page) rows() [][]string {
+	rows := [][]string{{"STORED", "STATE", "DUE", "OBSERVER", "ACTION", "ENTITY", "TRIES", "KEY", "ERROR"}}
+	for _, l := range p.Items {
+		due := "-"
+		if l.State.Due() {
+			due = moment(orZero(l.RunAt))
+		}
+		rows = append(rows, []string{
+			moment(orZero(l.CreatedAt)), l.stateName(), due, orNone(l.Observer), actionName(l.Action, l.ActionType),
+			entityName(l.EntityType, l.EntityID), strconv.Itoa(l.AttemptCount), l.Key, printable(cause(l.Error)),
+		})
 	}
+	return rows
+}
+
+// stateName is the state, with the reason of a dead letter.
+func (l letter) stateName() string {
+	if l.Reason != "" && l.State.Finished() {
+		return string(l.State) + " (" + string(l.Reason) + ")"
+	}
+	return string(l.State)
 }
 
 // writeRows prints a table whose last column, an error, is cut to what width

@@ -13,7 +13,6 @@ import (
 // details is everything about a stored delivery.
 type details struct {
 	letter
-	RunAt *time.Time `json:"run_at"`
 	// Order is what may overtake it, Lane the deliveries among which it keeps its
 	// order; "" when it keeps none.
 	Order observer.Order `json:"order"`
@@ -60,7 +59,7 @@ type malformed struct {
 
 func viewDetails(d *observer.Delivery, now time.Time) details {
 	v := details{
-		letter: viewLetter(d), RunAt: when(d.RunAt), Attempts: []attempt{}, Request: rawJSON(d.Request),
+		letter: viewLetter(d), Attempts: []attempt{}, Request: rawJSON(d.Request),
 		Order: cmp.Or(d.Order, observer.OrderNone), Lane: d.Lane(), BlocksWhenDead: d.BlockWhenDead,
 		Queue: d.Queue, Priority: cmp.Or(d.Priority, observer.DefaultPriority),
 		Redrives: d.Redrives, EditedAt: when(d.EditedAt), Lost: d.Lost,

@@ -73,10 +73,7 @@ func (v details) history(t table) {
 }
 
 func (v details) stateText() string {
-	text := string(v.State)
-	if v.Reason != "" && v.State.Finished() {
-		text += " (" + string(v.Reason) + ")"
-	}
+	text := v.stateName()
 	switch {
 	case v.State.Due():
 		text += " for " + moment(orZero(v.RunAt))

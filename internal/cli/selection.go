@@ -122,6 +122,60 @@ func (r *reason) Set(s string) error {
 // Type is the word for the value in the help text.
 func (r *reason) Type() string { return "REASON" }
 
+// state is the value of --state: a state, or anyState.
+type state observer.State
+
+// anyState selects every stored delivery.
+const anyState state = "all"
+
+// states are what --state takes.
+func states() []string {
+	list := []string{string(anyState)}
+	for _, s := range observer.States() {
+		list = append(list, string(s))
+	}
+	return list
+}
+
+func (s *state) flag(cmd *cobra.Command) {
+	cmd.Flags().Var(s, "state", "those in this state: "+strings.Join(states()[1:], ", ")+"; or "+string(anyState))
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states(), cobra.ShellCompDirectiveNoFileComp))
+}
+
+// filter is "" for every state.
+func (s *state) filter() observer.State {
+	if *s == anyState {
+		return ""
+	}
+	return observer.State(*s)
+}
+
+// none says that there are none.
+func (s *state) none() string {
+	switch *s {
+	case anyState:
+		return "no deliveries"
+	case state(observer.Dead):
+		return "no dead letters"
+	}
+	return "no deliveries that are " + string(*s)
+}
+
+// String, Set and Type make it a flag.
+func (s *state) String() string { return string(*s) }
+
+// Set takes one of the states.
+func (s *state) Set(text string) error {
+	if !slices.Contains(states(), text) {
+		return fmt.Errorf("want one of %s", strings.Join(states(), ", "))
+	}
+	*s = state(text)
+	return nil
+}
+
+// Type is the word for the value in the help text.
+func (s *state) Type() string { return "STATE" }
+
 // fingerprint is the value of --error.
 type fingerprint struct{ text string }
 
