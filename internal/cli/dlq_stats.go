@@ -22,10 +22,18 @@ type letterStats struct {
 	ByReason     map[observer.Reason]int `json:"by_reason"`
 	ByObserver   map[string]int          `json:"by_observer"`
 	// ByError counts by an example of the errors that are the same but for
-	// numbers, ids and quoted values; Errors has their fingerprints too.
+	// numbers, ids and quoted values; Errors has their fingerprints too. Both have
+	// the most frequent ones.
 	ByError map[string]int `json:"by_error"`
 	Errors  []errorCount   `json:"errors"`
+	// OtherErrors are how many different ones are left out that the store counts,
+	// and DeadOfOtherErrors how many dead letters have none of those listed.
+	OtherErrors       int `json:"other_errors"`
+	DeadOfOtherErrors int `json:"dead_of_other_errors"`
 }
+
+// topErrors is how many errors are listed unless --top says.
+const topErrors = 20
 
 type errorCount struct {
 	Fingerprint string `json:"fingerprint"`
@@ -35,17 +43,22 @@ type errorCount struct {
 
 func (c *cli) dlqStats() *cobra.Command {
 	var byObserver, byError bool
+	var top int
 	cmd := &cobra.Command{
 		Use: "stats", Short: "Count dead letters",
 		Long: "Count dead letters: by reason, and with the flags also by observer and by error.\n" +
-			"JSON has all of it.",
+			"JSON has all of it. Of the errors the most frequent are listed.",
 		Args: arguments(0, 0),
 	}
 	c.settings.flags(cmd)
 	cmd.Flags().BoolVar(&byObserver, "by-observer", false, "count by observer")
 	cmd.Flags().BoolVar(&byError, "by-error", false, "count by the last error, with the fingerprints that --error of other commands takes")
+	cmd.Flags().IntVar(&top, "top", topErrors, "how many errors to list at most; 0 lists all that the state store counts")
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
-		s, err := c.readLetterStats(cmd)
+		if top < 0 {
+			return usageError(errors.New("--top must be at least 0"))
+		}
+		s, err := c.readLetterStats(cmd, top)
 		if err != nil {
 			return err
 		}
@@ -63,14 +76,14 @@ func (c *cli) dlqStats() *cobra.Command {
 	return cmd
 }
 
-func (c *cli) readLetterStats(cmd *cobra.Command) (letterStats, error) {
+func (c *cli) readLetterStats(cmd *cobra.Command, top int) (letterStats, error) {
 	s := letterStats{ByReason: map[observer.Reason]int{}, ByObserver: map[string]int{}, ByError: map[string]int{}, Errors: []errorCount{}}
 	err := c.reading(cmd.Context(), func(store observer.StateStore) error {
 		stats, err := store.DeliveryStats(cmd.Context())
 		if err != nil {
 			return err
 		}
-		s.fill(stats)
+		s.fill(stats, top)
 		return nil
 	})
 	if errors.Is(err, errNoState) {
@@ -79,16 +92,24 @@ func (c *cli) readLetterStats(cmd *cobra.Command) (letterStats, error) {
 	return s, err
 }
 
-func (s *letterStats) fill(stats observer.DeliveryStats) {
+// fill takes over the top most frequent errors, and everything else.
+func (s *letterStats) fill(stats observer.DeliveryStats, top int) {
 	s.Dead, s.OldestDeadAt = stats.States[observer.Dead], when(stats.OldestDead)
 	s.ByReason, s.ByObserver = stats.DeadByReason, stats.DeadByObserver
 	for same, e := range stats.DeadByError {
-		s.ByError[e.Example] += e.Count
 		s.Errors = append(s.Errors, errorCount{Fingerprint: same, Count: e.Count, Example: e.Example})
 	}
 	slices.SortFunc(s.Errors, func(a, b errorCount) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Fingerprint, b.Fingerprint))
 	})
+	if top > 0 && len(s.Errors) > top {
+		s.OtherErrors, s.Errors = len(s.Errors)-top, s.Errors[:top]
+	}
+	s.DeadOfOtherErrors = s.Dead
+	for _, e := range s.Errors {
+		s.ByError[e.Example] += e.Count
+		s.DeadOfOtherErrors -= e.Count
+	}
 }
 
 // errors prints the most frequent first, cut to width, the columns of the
@@ -103,6 +124,9 @@ func (s letterStats) errors(w io.Writer, width int) {
 	}
 	_, _ = fmt.Fprintln(w)
 	writeRows(w, rows, width)
+	if s.OtherErrors > 0 {
+		_, _ = fmt.Fprintf(w, "and %d more, of %s: --top 0\n", s.OtherErrors, count(s.DeadOfOtherErrors, "dead letter"))
+	}
 }
 
 func (s letterStats) totals(w io.Writer) {
