@@ -247,7 +247,7 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 		{"quoted address", with(func(c *Config) { c.BCC = Addresses{`"a> b"@example.com`} }), ok, []string{"bcc"}},
 		{"bad templates", with(func(c *Config) { c.Subject, c.HTMLTemplate = "{{", "{{ nope }}" }), ok, []string{"subject", "html_template"}},
 		{"two subjects", with(func(c *Config) { c.SubjectTemplate = "x" }), ok, []string{"subject_template"}},
-		{"bad server", simple(), Server{Host: "h", From: "nobody", TLS: "maybe", Port: 70000}, []string{"smtp.tls", "smtp.port", "smtp.from"}},
+		{"bad server", simple(), Server{Host: "h", From: "nobody", TLS: "Maybe", Port: 70000}, []string{"smtp.tls", "smtp.port", "smtp.from"}},
 		{"half a login", simple(), Server{Host: "h", From: "a@example.com", Username: "u"}, []string{"smtp.password"}},
 		{"other half", simple(), Server{Host: "h", From: "a@example.com", Password: observer.NewSecret("p")}, []string{"smtp.username"}},
 	}
@@ -256,6 +256,9 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 		_, err := New(tt.cfg, tt.server, dial)
 		if diff := cmp.Diff(tt.want, actiontest.InvalidFields(err)); diff != "" {
 			t.Errorf("%s: %v\n%s", tt.name, err, diff)
+		}
+		if tt.server.TLS != "" && !strings.Contains(err.Error(), `"`+tt.server.TLS+`"`) {
+			t.Errorf("%s: %v does not name the mode as it was given", tt.name, err)
 		}
 	}
 }

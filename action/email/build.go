@@ -2,6 +2,7 @@ package email
 
 import (
 	"cmp"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -28,7 +29,7 @@ func New(cfg Config, server Server, dial Dial) (*Action, error) {
 	}
 	b := builder{cfg: cfg, templates: templates}
 	a := &Action{
-		server: b.server(server), dial: dial, redactor: cfg.Redactor.With(server.Password),
+		server: b.server(server), dial: dial, redactor: cfg.Redactor.With(credentials(server)...),
 		addresses: b.addresses(server), subject: b.subject(),
 	}
 	a.endpoint = outbound.Endpoint(a.redactor, "email", a.server.address(), "", false)
@@ -37,6 +38,19 @@ func New(cfg Config, server Server, dial Dial) (*Action, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// credentials are the password, and what of it crosses the wire when signing in:
+// a server may repeat a line that it does not understand.
+func credentials(s Server) []observer.Secret {
+	password := s.Password.Reveal()
+	if password == "" {
+		return nil
+	}
+	encoded := func(text string) observer.Secret {
+		return observer.NewSecret(base64.StdEncoding.EncodeToString([]byte(text)))
+	}
+	return append(outbound.Forms(s.Password), encoded(password), encoded("\x00"+s.Username+"\x00"+password))
 }
 
 // builder turns a configuration into the parts of an action and collects
@@ -63,10 +77,11 @@ func (b *builder) server(s Server) Server {
 	if s.Host == "" {
 		b.fail("smtp.host", "is required by email actions")
 	}
+	given := s.TLS // as it is known to whoever keeps secrets out of messages
 	s.TLS = cmp.Or(strings.ToLower(s.TLS), startTLS)
 	port, known := map[string]int{startTLS: 587, implicitTLS: 465, noTLS: 25}[s.TLS]
 	if !known {
-		b.fail("smtp.tls", "unknown mode %q (want starttls, tls or none)", s.TLS)
+		b.fail("smtp.tls", "unknown mode %q (want starttls, tls or none)", given)
 	}
 	s.Port = cmp.Or(s.Port, port)
 	if s.Port < 0 || s.Port > 65535 {

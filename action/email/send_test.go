@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -71,6 +72,32 @@ func TestWrongPasswordIsPermanentAndNotTold(t *testing.T) {
 	}
 	if text := fmt.Sprint(result, err); strings.Contains(text, password) {
 		t.Errorf("the password shows in %s", text)
+	}
+}
+
+// A server may repeat the line it did not understand, with the password in its
+// encoded form.
+func TestEncodedPasswordIsNotTold(t *testing.T) {
+	t.Parallel()
+	plain := base64.StdEncoding.EncodeToString([]byte("\x00shop\x00pw!"))
+	login := base64.StdEncoding.EncodeToString([]byte("pw!"))
+	for offer, lines := range map[string][]string{
+		"PLAIN": {"501 cannot decode " + plain, "501 aborted", "221 bye"},
+		"LOGIN": {"334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "501 cannot decode " + login, "501 aborted", "221 bye"},
+	} {
+		address, heard := script(t, append([]string{"220 hi", "250-mail.test\r\n250 AUTH " + offer}, lines...)...)
+		server := Server{
+			Host: "127.0.0.1", Port: address.Port, TLS: noTLS, From: "a@example.com", Username: "shop", Password: observer.NewSecret("pw!"),
+		}
+		a, err := New(simple(), server, new(net.Dialer).DialContext)
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := a.Execute(t.Context(), delivery())
+		text := fmt.Sprint(result, err)
+		if err == nil || !strings.Contains(text, "cannot decode [redacted]") || strings.Contains(text, plain) || strings.Contains(text, login) {
+			t.Errorf("%s: %s, after %q", offer, text, heard())
+		}
 	}
 }
 

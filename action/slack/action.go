@@ -51,8 +51,7 @@ func New(cfg Config, client *http.Client) (*Action, error) {
 		client: client, webhook: webhook, channel: channel, message: message,
 		// The webhook is the receiver: each belongs to one channel of one workspace.
 		endpoint: outbound.Endpoint(cfg.Redactor, "slack", webhook.Host, webhook.RequestURI(), true),
-		// Slack's answers and network errors may name a part of the URL.
-		redactor: cfg.Redactor.With(cfg.WebhookURL, token(webhook.Path), token(path.Base(webhook.Path))),
+		redactor: cfg.Redactor.With(outbound.Forms(tokens(cfg.WebhookURL, webhook)...)...),
 	}, nil
 }
 
@@ -84,12 +83,34 @@ func compileMessage(templates *template.Compiler, src string) (*template.Templat
 	return templates.Compile(src, template.Slack)
 }
 
-// token is part of the path as a secret; a short one would redact common text.
-func token(part string) observer.Secret {
-	if len(part) < 6 {
-		return observer.Secret{}
+const (
+	// tokenLength is from where on a part of a webhook is kept secret by itself: a
+	// shorter one would redact common text.
+	tokenLength = 6
+	// wordLength is from where on a part of the path is no word that somebody chose.
+	wordLength = 20
+)
+
+// tokens are what answers and network errors may name of a webhook: the whole,
+// its path, the last part of that, where Slack has the token, the parts that look
+// like one, where others have it, and the values of the query.
+func tokens(whole observer.Secret, webhook *url.URL) []observer.Secret {
+	parts := []string{webhook.Path, webhook.EscapedPath(), path.Base(webhook.Path), webhook.RawQuery}
+	for part := range strings.SplitSeq(webhook.Path, "/") {
+		if len(part) >= wordLength || strings.ContainsAny(part, "0123456789") {
+			parts = append(parts, part)
+		}
 	}
-	return observer.NewSecret(part)
+	for _, values := range webhook.Query() {
+		parts = append(parts, values...)
+	}
+	found := []observer.Secret{whole}
+	for _, part := range parts {
+		if len(part) >= tokenLength {
+			found = append(found, observer.NewSecret(part))
+		}
+	}
+	return found
 }
 
 // request is a rendered message as it is stored.

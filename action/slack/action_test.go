@@ -146,6 +146,32 @@ func TestTheWebhookIsNeverTold(t *testing.T) {
 	}
 }
 
+// Servers that speak Slack's protocol have the token elsewhere in the URL.
+func TestTokensOfOtherServersAreNeverTold(t *testing.T) {
+	t.Parallel()
+	for at, said := range map[string]string{
+		"/api/webhooks/123456789/canaryCanaryCanaryCanary/slack": "unknown token canaryCanaryCanaryCanary",
+		"/hook?token=canary%2Fcanary":                            "unknown token canary/canary",
+		"/hook?a=1&token=canary%2Fcanary":                        "no /hook?a=1&token=canary%2Fcanary",
+		"/hooks/can%20ary":                                       "no /hooks/can%20ary",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, said)
+		}))
+		a := newAction(t, slack.Config{WebhookURL: observer.NewSecret(server.URL + at), MessageTemplate: "hooks api slack"})
+		d := actiontest.NewDelivery(7, "shipped")
+		result, err := a.Execute(t.Context(), d)
+		server.Close()
+		if err == nil || strings.Contains(result.Detail, "can") || !strings.Contains(result.Detail, "[redacted]") {
+			t.Errorf("%s: the token shows in %q of %v", at, result.Detail, err)
+		}
+		if !strings.Contains(string(d.Request), "hooks api slack") {
+			t.Errorf("%s: words of the path count as secrets: %s was stored", at, d.Request)
+		}
+	}
+}
+
 func TestTooLongMessage(t *testing.T) {
 	t.Parallel()
 	r := actiontest.NewReceiver(t)

@@ -20,6 +20,7 @@ import (
 type Action struct {
 	client      *http.Client
 	redactor    observer.Redactor
+	words       []observer.Secret // not in answers
 	url         *template.Template
 	endpoint    endpoint
 	method      string
@@ -41,13 +42,14 @@ func New(cfg Config, client *http.Client) (*Action, error) {
 	b := builder{cfg: cfg, templates: templates}
 	a := &Action{
 		client: client, redactor: cfg.Redactor.With(cfg.credentials()...),
-		url: b.url(), method: b.method(), contentType: b.contentType(),
+		words: cfg.shortWords(),
+		url:   b.url(), method: b.method(), contentType: b.contentType(),
 		headers: b.headers(), signers: b.signers(), maxBody: b.maxBody(),
 	}
 	a.body = b.body(a.contentType)
 	a.bodiless = a.body == nil && a.method == http.MethodGet
 	for _, s := range b.secrets() {
-		a.redactor = a.redactor.With(s, observer.NewSecret(strings.TrimPrefix(s.Reveal(), secretPrefix)))
+		a.redactor = a.redactor.With(outbound.Forms(s, observer.NewSecret(strings.TrimPrefix(s.Reveal(), secretPrefix)))...)
 	}
 	if err := errors.Join(b.errs...); err != nil {
 		return nil, err
@@ -90,7 +92,9 @@ func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Re
 	if err != nil {
 		return observer.Result{}, outbound.Redact(a.redactor, err)
 	}
-	return outbound.Exchange(a.client, req, a.redactor)
+	result, err := outbound.Exchange(a.client, req, a.redactor)
+	result.Detail = withoutWords(result.Detail, a.words)
+	return result, err
 }
 
 // prepare renders the request and, on a first attempt, stores it in d.
@@ -126,9 +130,18 @@ func (a *Action) prepare(ctx context.Context, d *observer.Delivery) (*http.Reque
 		return req, nil
 	}
 	return req, outbound.StoreRequest(d, request{
-		Method: a.method, URL: a.redactor.Redact(outbound.Origin(to) + to.EscapedPath()),
+		Method: a.method, URL: a.shown(to),
 		ContentType: outbound.Keep(a.redactor, contentType), Body: outbound.Keep(a.redactor, body),
 	})
+}
+
+// shown is a URL for people. A secret in its path may stand there escaped.
+func (a *Action) shown(to *url.URL) string {
+	path := to.EscapedPath()
+	if a.redactor.Contains(to.Path) {
+		path = to.Path
+	}
+	return a.redactor.Redact(outbound.Origin(to) + path)
 }
 
 func (a *Action) renderBody(ctx context.Context, stored outbound.Piece, e *observer.Event) (string, error) {

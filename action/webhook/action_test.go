@@ -206,6 +206,18 @@ func TestStoredRequestHoldsNoSecret(t *testing.T) {
 	}
 }
 
+// A secret of the environment that a URL cannot carry as it is stands in it
+// escaped.
+func TestStoredURLHoldsNoEscapedSecret(t *testing.T) {
+	t.Parallel()
+	r := actiontest.NewReceiver(t)
+	d := actiontest.NewDelivery(7, "shipped")
+	deliver(t, r, webhook.Config{URL: r.URL + "/\u00e9/s3cr\u00e9t-key/x", Redactor: observer.NewRedactor(observer.NewSecret("s3cr\u00e9t-key"))}, d)
+	if want := `"url":"` + r.URL + "/\u00e9/[redacted]/x\""; !strings.Contains(string(d.Request), want) {
+		t.Errorf("stored %s, want %s", d.Request, want)
+	}
+}
+
 func TestInvalidUTF8IsTheSameOnEveryAttempt(t *testing.T) {
 	t.Parallel()
 	r := actiontest.NewReceiver(t)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/outbound"
 )
 
 // shortestCredential is how many bytes a credential has at least: what is shorter
@@ -37,15 +38,23 @@ func (c Config) credentials() []observer.Secret {
 	for name, value := range c.Headers {
 		found = append(found, headerCredentials(name, value)...)
 	}
-	secrets := make([]observer.Secret, len(found))
-	for i := range found {
-		secrets[i] = observer.NewSecret(found[i])
+	return outbound.Forms(secrets(found)...)
+}
+
+func secrets(texts []string) []observer.Secret {
+	list := make([]observer.Secret, len(texts))
+	for i := range texts {
+		list[i] = observer.NewSecret(texts[i])
 	}
-	return secrets
+	return list
 }
 
 func headerCredentials(name, value string) []string {
-	name = strings.ToLower(name)
+	return longEnough(inHeader(strings.ToLower(name), value))
+}
+
+// inHeader are the credentials in a header, also short ones.
+func inHeader(name, value string) []string {
 	if !credentialName(name) {
 		return nil
 	}
@@ -63,7 +72,7 @@ func headerCredentials(name, value string) []string {
 			found = append(found, text)
 		}
 	}
-	return longEnough(found)
+	return found
 }
 
 // authorization takes apart "Bearer credential", "Basic base64",

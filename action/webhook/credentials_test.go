@@ -18,6 +18,7 @@ import (
 func TestInvariant9CredentialsWrittenInTheFileAreNotRepeated(t *testing.T) {
 	t.Parallel()
 	basic := base64.StdEncoding.EncodeToString([]byte("shop:canary-password"))
+	basicShort := base64.StdEncoding.EncodeToString([]byte("shop:pw1"))
 	tests := map[string]struct{ header, value, query, said, hidden string }{
 		"bearer":             {header: "Authorization", value: "Bearer canary-1", said: "canary-1"},
 		"bearer of the case": {header: "authorization", value: "bearer   canary-1 ", said: "you sent canary-1", hidden: "canary-1"},
@@ -34,6 +35,10 @@ func TestInvariant9CredentialsWrittenInTheFileAreNotRepeated(t *testing.T) {
 		"cookie":             {header: "Cookie", value: "theme=dark; session=canary-6", said: "no session canary-6", hidden: "canary-6"},
 		"beside a template":  {header: "X-Token", value: "{{ data.number }}-canary-7", said: "-canary-7"},
 		"between templates":  {header: "X-Token", value: "{{ data.number }}canary{{ data.status }}", said: "canary"},
+		"inside JSON":        {header: "X-Token", value: "canary/10+\"x", said: `{"bad": "canary\/10+\"x"}`, hidden: `canary\/10`},
+		"short bearer":       {header: "Authorization", value: "Bearer abc", said: "abc, (abc) and abc abc: no such token", hidden: "abc"},
+		"short and basic":    {header: "Authorization", value: "Basic " + basicShort, said: "no user shop with pw1", hidden: "pw1"},
+		"short token":        {header: "X-Token", value: "a.b", said: "token=a.b;", hidden: "a.b"},
 		"query":              {query: "?page=2&api_key=canary%2F9&x={{ data.number }}", said: "bad key canary/9", hidden: "canary/9"},
 		"query, after a ?":   {query: "{{ data.number > 1 ? 'token=' : '' }}?x=1&token=canary-9", said: "canary-9"},
 		"query, encoded":     {query: "?access_token=canary%2F9", said: "canary%2F9"},
@@ -72,7 +77,7 @@ func TestOtherHeadersAreShown(t *testing.T) {
 	}))
 	t.Cleanup(refusing.Close)
 	result, _ := newAction(t, webhook.Config{URL: refusing.URL + "/?shop=tenant-1", Headers: map[string]string{
-		"X-Tenant": "tenant-1", "Accept": "theme", "X-Author": "author", "Authorization": "Bearer {{ data.status }}", "X-Sort-Key": "id",
+		"X-Tenant": "tenant-1", "Accept": "theme", "X-Author": "author", "Authorization": "Bearer {{ data.status }}", "X-Sort-Key": "id", "X-Token": "no-s",
 	}}).Execute(t.Context(), actiontest.NewDelivery(7, "shipped"))
 	if result.Detail != said {
 		t.Errorf("detail %q", result.Detail)
