@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/delivery"
 )
 
 // selection is which dead letters a command is about.
@@ -100,11 +101,11 @@ type reason struct{ observer.Reason }
 
 // reasons are those that a dead letter can have.
 func reasons() []string {
-	return []string{
-		string(observer.ReasonExhausted), string(observer.ReasonPermanent), string(observer.ReasonGone), string(observer.ReasonCondition),
-		string(observer.ReasonTemplate), string(observer.ReasonTooLarge), string(observer.ReasonMalformed),
-		string(observer.ReasonUnconfigured), string(observer.ReasonOutcomeUnknown), string(observer.ReasonExpired),
+	var list []string
+	for _, r := range delivery.Reasons() {
+		list = append(list, string(r))
 	}
+	return list
 }
 
 // String, Set and Type make it a flag.
