@@ -78,16 +78,23 @@ func onFile(t *testing.T, path string, f func(*sql.DB) error) {
 // start prunes until stop is called, and stop waits for its end.
 func (p *pruned) start(t *testing.T) (stop func()) {
 	t.Helper()
+	return during(t, p.App, p.prune)
+}
+
+// during does what an App does beside everything else until stop is called,
+// which waits for its end and closes the App.
+func during(t *testing.T, a *App, do func(context.Context) error) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- p.prune(ctx) }()
+	go func() { done <- do(ctx) }()
 	return func() {
 		t.Helper()
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("prune ended with %v", err)
+			t.Errorf("it ended with %v", err)
 		}
-		if err := p.Close(); err != nil {
+		if err := a.Close(); err != nil {
 			t.Error(err)
 		}
 	}

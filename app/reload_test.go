@@ -2,7 +2,6 @@ package app
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -58,19 +57,7 @@ func (e *edited) write(t *testing.T, observers ...string) {
 // start watches until stop is called, and stop waits for its end.
 func (e *edited) start(t *testing.T) (stop func()) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- e.watch(ctx) }()
-	return func() {
-		t.Helper()
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("watch ended with %v", err)
-		}
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	}
+	return during(t, e.App, e.watch)
 }
 
 // want compares the names of the observers that are in place.

@@ -171,19 +171,27 @@ func TestOneEventFromCommitToAction(t *testing.T) {
 	}
 }
 
-func TestAlertIsDeliveredAboutADeadLetter(t *testing.T) {
-	t.Parallel()
+// doomed runs a topology with an alert, whose one observer is answered with a
+// status, and has it deliver a change.
+func doomed(t *testing.T, status int) (*shop, *receiver, *topology.Topology) {
+	t.Helper()
 	s := newShop(t)
 	r := newReceiver(t, func(path string) int {
-		if path == "/missing" {
-			return http.StatusNotFound
+		if path == "/doomed" {
+			return status
 		}
 		return http.StatusOK
 	})
 	built := build(t, s.parse(t, fmt.Sprintf("[alert]\ntype = \"webhook\"\nurl = %q\n", r.URL+"/alert")+
-		observerTo("doomed", r.URL+"/missing", `on_failure = "alert"`)))
+		observerTo("doomed", r.URL+"/doomed", `on_failure = "alert"`)))
 	run(t, built)
 	s.exec(t, `INSERT INTO orders VALUES (1, 'new')`)
+	return s, r, built
+}
+
+func TestAlertIsDeliveredAboutADeadLetter(t *testing.T) {
+	t.Parallel()
+	_, r, _ := doomed(t, http.StatusNotFound)
 	r.await(t, "/alert")
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -196,17 +204,7 @@ func TestAlertIsDeliveredAboutADeadLetter(t *testing.T) {
 // paused, and the delivery that is dead.
 func TestAlertIsDeliveredAboutAPausedEndpoint(t *testing.T) {
 	t.Parallel()
-	s := newShop(t)
-	r := newReceiver(t, func(path string) int {
-		if path == "/gone" {
-			return http.StatusGone
-		}
-		return http.StatusOK
-	})
-	built := build(t, s.parse(t, fmt.Sprintf("[alert]\ntype = \"webhook\"\nurl = %q\n", r.URL+"/alert")+
-		observerTo("doomed", r.URL+"/gone", `on_failure = "alert"`)))
-	run(t, built)
-	s.exec(t, `INSERT INTO orders VALUES (1, 'new')`)
+	s, r, built := doomed(t, http.StatusGone)
 	r.await(t, "/alert")
 	r.await(t, "/alert")
 	r.mu.Lock()
@@ -217,7 +215,7 @@ func TestAlertIsDeliveredAboutAPausedEndpoint(t *testing.T) {
 	}
 	s.exec(t, `INSERT INTO orders VALUES (2, 'new')`)
 	waiting := await(t, built.Store, observer.DeliveryFilter{State: observer.Queued})
-	if n := r.calls("/gone"); len(waiting) != 1 || n != 1 {
+	if n := r.calls("/doomed"); len(waiting) != 1 || n != 1 {
 		t.Errorf("%d calls, and %d deliveries wait, want 1 and 1", n, len(waiting))
 	}
 }

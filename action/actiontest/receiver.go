@@ -6,11 +6,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/outbound"
 )
 
 // Receiver is an HTTP server that keeps what it accepts.
@@ -40,6 +42,15 @@ func NewReceiver(t *testing.T) *Receiver {
 	t.Cleanup(server.Close)
 	r.URL, r.listener = server.URL, server.Listener
 	return r
+}
+
+// Client is an HTTP client that reaches this machine, and whose connections end
+// with the test.
+func Client(t *testing.T) *http.Client {
+	t.Helper()
+	c := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).HTTPClient()
+	t.Cleanup(c.CloseIdleConnections)
+	return c
 }
 
 // ServeHTTP answers as it was told to.

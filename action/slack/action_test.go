@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -16,23 +15,15 @@ import (
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/action/actiontest"
 	"github.com/fraiseql/observer/action/slack"
-	"github.com/fraiseql/observer/internal/outbound"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const path = "/services/T00000000/B00000000/abcdefghijklmnopqrstuvwx"
 
-func client(t *testing.T) *http.Client {
-	t.Helper()
-	c := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).HTTPClient()
-	t.Cleanup(c.CloseIdleConnections)
-	return c
-}
-
 func newAction(t *testing.T, cfg slack.Config) *slack.Action {
 	t.Helper()
-	a, err := slack.New(cfg, client(t))
+	a, err := slack.New(cfg, actiontest.Client(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +190,7 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 		{"not http", slack.Config{WebhookURL: observer.NewSecret("ftp://s3cret"), MessageTemplate: "x"}, []string{"webhook_url"}},
 	}
 	for _, tt := range tests {
-		_, err := slack.New(tt.cfg, client(t))
+		_, err := slack.New(tt.cfg, actiontest.Client(t))
 		if diff := cmp.Diff(tt.want, actiontest.InvalidFields(err)); diff != "" {
 			t.Errorf("%s: %s", tt.name, diff)
 		}

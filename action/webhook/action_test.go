@@ -3,7 +3,6 @@ package webhook_test
 import (
 	"encoding/json"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -13,21 +12,13 @@ import (
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/action/actiontest"
 	"github.com/fraiseql/observer/action/webhook"
-	"github.com/fraiseql/observer/internal/outbound"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func client(t *testing.T) *http.Client {
-	t.Helper()
-	c := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).HTTPClient()
-	t.Cleanup(c.CloseIdleConnections)
-	return c
-}
-
 func newAction(t *testing.T, cfg webhook.Config) *webhook.Action {
 	t.Helper()
-	a, err := webhook.New(cfg, client(t))
+	a, err := webhook.New(cfg, actiontest.Client(t))
 	if err != nil {
 		t.Fatal(err)
 	}

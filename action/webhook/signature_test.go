@@ -136,7 +136,7 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 			[]string{"url", "method", "max_body_bytes", "body_template"}},
 	}
 	for _, tt := range tests {
-		_, err := webhook.New(tt.cfg, client(t))
+		_, err := webhook.New(tt.cfg, actiontest.Client(t))
 		if diff := cmp.Diff(tt.want, actiontest.InvalidFields(err)); diff != "" {
 			t.Errorf("%s: %v\n%s", tt.name, err, diff)
 		}
