@@ -121,6 +121,8 @@ type Observer struct {
 	Actions []Action `toml:"actions"`
 	// Alert replaces the global one; nil means the global one.
 	Alert *Alert `toml:"alert"`
+	// Redactor knows the secrets that the configuration took from the environment.
+	Redactor observer.Redactor `toml:"-"`
 }
 
 // Retry says how often and when an attempt is repeated.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/condition"
+	"github.com/fraiseql/observer/internal/outbound"
 )
 
 // reader fills a Config from a document and the environment and collects every
@@ -91,7 +92,7 @@ func (s *scope) fields(target any) {
 		}
 	}
 	if redactor := v.FieldByName("Redactor"); redactor.IsValid() {
-		redactor.Set(reflect.ValueOf(observer.NewRedactor(s.secrets...)))
+		redactor.Set(reflect.ValueOf(observer.NewRedactor(outbound.Forms(s.secrets...)...)))
 	}
 }
 

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/fraiseql/observer/condition"
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/executor"
+	"github.com/fraiseql/observer/internal/outbound"
 	"github.com/fraiseql/observer/middleware"
 )
 
@@ -92,7 +94,7 @@ func (l *layers) buildObserver(o config.Observer, deps config.Deps, compiler *co
 		if err != nil {
 			return built, fmt.Errorf("condition: %w", err)
 		}
-		built.Condition = c
+		built.Condition = redacted{c, o.Redactor}
 	}
 	prints := make([]string, len(o.Actions))
 	for i, a := range o.Actions {
@@ -107,6 +109,20 @@ func (l *layers) buildObserver(o config.Observer, deps config.Deps, compiler *co
 		set.stored[o.Name] = append(set.stored[o.Name], l.storedAction(o, a, act, built.Condition))
 	}
 	return built, nil
+}
+
+// redacted keeps the secrets of the configuration out of what a condition says
+// when it fails: it quotes itself.
+type redacted struct {
+	executor.Condition
+
+	redactor observer.Redactor
+}
+
+// Match asks the condition.
+func (c redacted) Match(ctx context.Context, e *observer.Event) (bool, error) {
+	matched, err := c.Condition.Match(ctx, e)
+	return matched, outbound.Redact(c.redactor, err)
 }
 
 func (l *layers) storedAction(o config.Observer, a config.Action, act observer.Action, c executor.Condition) storedAction {

@@ -16,7 +16,8 @@ const detailBytes = 1 << 10
 // valid UTF-8 on one line, without control characters and without what redactor
 // knows.
 func Detail(redactor observer.Redactor, answer []byte) string {
-	text := strings.ToValidUTF8(string(answer), "\uFFFD")
+	// A secret is recognized as it was sent, and as it looks on one line.
+	text := redactor.Redact(strings.ToValidUTF8(string(answer), "\uFFFD"))
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
 			return ' ' // terminal escapes, line breaks, marks that reorder text

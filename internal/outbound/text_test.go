@@ -14,7 +14,7 @@ import (
 
 func TestDetail(t *testing.T) {
 	t.Parallel()
-	redactor := observer.NewRedactor(observer.NewSecret("hunter2"))
+	redactor := observer.NewRedactor(observer.NewSecret("hunter2"), observer.NewSecret("two\tparts"), observer.NewSecret("of lines"))
 	long := strings.Repeat("é", 600)
 	tests := []struct{ name, answer, want string }{
 		{"plain", "all good", "all good"},
@@ -23,6 +23,8 @@ func TestDetail(t *testing.T) {
 		{"text reordering", "a\u202eb", "a b"},
 		{"not UTF-8", "a\xffb", "a\uFFFDb"},
 		{"secret", "token hunter2 is wrong", "token [redacted] is wrong"},
+		{"secret with a tab", "token two\tparts is wrong", "token [redacted] is wrong"},
+		{"secret over two lines", "token of\nlines is wrong", "token [redacted] is wrong"},
 		{"cut between characters", long, long[:1024]},
 		{"cut inside a character", "x" + long, "x" + long[:1022]},
 		{"secret at the cut", strings.Repeat("x", 1020) + "hunter2", strings.Repeat("x", 1020) + "[red"},
