@@ -32,6 +32,7 @@ type Endpoint struct {
 	// Pause says whether and why nothing is sent there, PausedAt since when.
 	Pause    Pause
 	PausedAt time.Time
-	// UpdatedAt is when the row was stored, by the store's clock.
+	// UpdatedAt is when the row was stored, by the store's clock. No two rows of a
+	// name have the same.
 	UpdatedAt time.Time
 }

@@ -101,7 +101,9 @@ type DeliveryStore interface {
 	// store's back can leave.
 	PruneDeliveries(ctx context.Context, r Retention, limit int) (removed int, err error)
 	// Endpoints lists the stored endpoints by name; SaveEndpoint stores one, or
-	// removes it when it neither fails nor is paused.
+	// removes it when it neither fails nor is paused. Its UpdatedAt is that of the
+	// row that it replaces, zero where there was none: [ErrBusy], storing nothing,
+	// when somebody stored another one since.
 	Endpoints(ctx context.Context) ([]Endpoint, error)
 	SaveEndpoint(ctx context.Context, e Endpoint) error
 }

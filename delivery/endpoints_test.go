@@ -384,43 +384,6 @@ func TestResumeIsNotUndone(t *testing.T) {
 	}
 }
 
-// A process that did not know of the pause yet may store over it that the
-// endpoint fails. Whoever paused it puts that right, and tells nobody again.
-func TestPauseThatIsOverwrittenIsStoredAgain(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		store, told, since := newStore(), 0, time.Now()
-		e := newEndpoints(store, disableAfter(time.Hour), func(c *delivery.EndpointsConfig) {
-			c.Paused = func(context.Context, observer.Endpoint) { told++ }
-		})
-		fail(t, e, 1, errDown)
-		<-time.After(time.Hour)
-		fail(t, e, 1, errDown)
-		refresh(t, e)
-		<-time.After(time.Millisecond)
-		if err := store.SaveEndpoint(t.Context(), observer.Endpoint{Name: "e", FailingSince: since}); err != nil {
-			t.Fatal(err)
-		}
-		refresh(t, e)
-		if e.Ready("e") {
-			t.Error("what another process stored of its failures ended the pause")
-		}
-		refresh(t, e)
-		if rows(t, store)["e"] != observer.PausedFailing || e.Ready("e") || told != 1 {
-			t.Errorf("rows %v, ready %t, %d told", rows(t, store), e.Ready("e"), told)
-		}
-		// A failure that began later is one after the pause was ended.
-		if err := store.SaveEndpoint(t.Context(), observer.Endpoint{Name: "e", FailingSince: time.Now()}); err != nil {
-			t.Fatal(err)
-		}
-		refresh(t, e)
-		refresh(t, e)
-		if rows(t, store)["e"] != observer.NotPaused {
-			t.Errorf("rows %v", rows(t, store))
-		}
-	})
-}
-
 // slow takes a second to store an endpoint, and pauses another one in that time,
 // for a person.
 type slow struct {
@@ -473,6 +436,67 @@ func TestPauseOutlivesAnOutageOfTheStore(t *testing.T) {
 		refresh(t, e)
 		if rows(t, store)["e"] != observer.PausedGone || told != 1 {
 			t.Errorf("rows %v, %d told", rows(t, store), told)
+		}
+	})
+}
+
+// meanwhile is a store in which something happens to an endpoint just before the
+// next save.
+type meanwhile struct {
+	flaky
+
+	happens func()
+}
+
+func (s *meanwhile) SaveEndpoint(ctx context.Context, e observer.Endpoint) error {
+	if happens := s.happens; happens != nil {
+		s.happens = nil
+		happens()
+	}
+	return s.flaky.SaveEndpoint(ctx, e)
+}
+
+// Whatever comes between reading a row and storing it, the pause of a person
+// stays, and so does its end.
+func TestPersonAndProcessStoreAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &meanwhile{flaky: flaky{Store: newStore()}}
+		e := newEndpoints(store, disableAfter(time.Hour))
+		pause := func() {
+			if err := delivery.Pause(t.Context(), store, "e"); err != nil {
+				t.Error(err)
+			}
+		}
+		fails := func() {
+			fail(t, e, 3, errDown)
+			<-time.After(time.Hour)
+			fail(t, e, 1, errDown)
+		}
+		store.happens = pause
+		fails()
+		refresh(t, e)
+		if got := rows(t, store)["e"]; got != observer.PausedByPerson {
+			t.Errorf("paused by a person while a process stored: %q", got)
+		}
+		store.happens = func() {
+			if err := delivery.Resume(t.Context(), store.Store, "e"); err != nil {
+				t.Error(err)
+			}
+		}
+		pause()
+		if err := delivery.Resume(t.Context(), store, "e"); err != nil && !errors.Is(err, observer.ErrNotFound) {
+			t.Error(err)
+		}
+		refresh(t, e)
+		if got, there := rows(t, store)["e"]; there && got != observer.NotPaused {
+			t.Errorf("resumed by two at once: %q", got)
+		}
+		store.happens = func() { refresh(t, e) }
+		fails()
+		pause()
+		if got := rows(t, store)["e"]; got != observer.PausedByPerson {
+			t.Errorf("paused by a process while a person stored: %q", got)
 		}
 	})
 }

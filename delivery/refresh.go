@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -72,8 +73,6 @@ func (e *Endpoints) adopt(h *health, row observer.Endpoint) {
 	switch {
 	case h.ended(row):
 		e.resumed(row.Name, h)
-	case row.Pause == observer.NotPaused && h.pause != observer.NotPaused:
-		h.dirty = true // the row was overwritten, and is put right
 	case row.Pause != h.pause:
 		h.adoptPause(row)
 		e.leaveProbes(h, row.UpdatedAt, now)
@@ -130,29 +129,27 @@ func (e *Endpoints) resumed(name string, h *health) {
 	e.wake()
 }
 
-// freshRows is how old rows may be that others are written on top of: what a
-// person stores meanwhile is overwritten.
-const freshRows = 50 * time.Millisecond
-
-// save stores what is new. The caller holds storing.
+// save stores what is new, on top of rows that are read anew when somebody
+// changed one meanwhile. What others keep changing is left to the next time. The
+// caller holds storing.
 func (e *Endpoints) save(ctx context.Context) error {
 	dirty := e.dirty()
-	if len(dirty) == 0 {
-		return nil
-	}
-	var rows map[string]observer.Endpoint
-	var read time.Time
-	for _, name := range dirty {
-		if time.Since(read) > freshRows {
-			var err error
-			if rows, err = e.rows(ctx); err != nil {
-				return err
+	for try := 0; len(dirty) > 0 && try < changeTries; try++ {
+		rows, err := e.rows(ctx)
+		if err != nil {
+			return err
+		}
+		var changed []string
+		for _, name := range dirty {
+			err := e.saveOne(ctx, name, rows[name])
+			switch {
+			case errors.Is(err, observer.ErrBusy):
+				changed = append(changed, name)
+			case err != nil:
+				return fmt.Errorf("store endpoint %s: %w", name, err)
 			}
-			read = time.Now()
 		}
-		if err := e.saveOne(ctx, name, rows[name]); err != nil {
-			return fmt.Errorf("store endpoint %s: %w", name, err)
-		}
+		dirty = changed
 	}
 	return nil
 }
@@ -180,6 +177,7 @@ func (e *Endpoints) saveOne(ctx context.Context, name string, row observer.Endpo
 		h.lastError = row.LastError
 	}
 	want, version, alert := h.row(name), h.version, h.alert
+	want.UpdatedAt = row.UpdatedAt
 	e.mu.Unlock()
 	if err := e.cfg.Store.SaveEndpoint(ctx, want); err != nil {
 		return err
@@ -222,11 +220,7 @@ func (h *health) merge(row observer.Endpoint) (over bool) {
 }
 
 // ended reports whether the pause that was stored is not in the row any more,
-// because of a person or of a success that another process had. A pause for
-// failing that began after the failures of a row without a pause was
-// overwritten: whoever wrote that did not know of it.
+// because of a person or of a success that another process had.
 func (h *health) ended(row observer.Endpoint) bool {
-	stored := h.pause != observer.NotPaused && !h.alert
-	lost := h.pause == observer.PausedFailing && !row.FailingSince.IsZero() && row.FailingSince.Before(h.pausedAt)
-	return stored && row.Pause == observer.NotPaused && !lost
+	return h.pause != observer.NotPaused && !h.alert && row.Pause == observer.NotPaused
 }

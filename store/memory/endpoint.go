@@ -3,7 +3,9 @@ package memory
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
+	"time"
 
 	observer "github.com/fraiseql/observer"
 )
@@ -30,11 +32,21 @@ func (s *Store) SaveEndpoint(ctx context.Context, e observer.Endpoint) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.FailingSince.IsZero() && e.Pause == observer.NotPaused {
+	row, there := s.endpoints[e.Name]
+	remove := e.FailingSince.IsZero() && e.Pause == observer.NotPaused
+	switch {
+	case remove && !there:
+		return nil
+	case !row.UpdatedAt.Equal(e.UpdatedAt):
+		return fmt.Errorf("save endpoint %s: %w", e.Name, observer.ErrBusy)
+	case remove:
 		delete(s.endpoints, e.Name)
 		return nil
 	}
 	e.UpdatedAt = s.clock()
+	if !e.UpdatedAt.After(row.UpdatedAt) {
+		e.UpdatedAt = row.UpdatedAt.Add(time.Microsecond)
+	}
 	s.endpoints[e.Name] = e
 	return nil
 }

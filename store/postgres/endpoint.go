@@ -17,13 +17,17 @@ const (
 	selectEndpoints = `
 SELECT coalesce(full_name, name), failing_since, last_error, pause, paused_at, updated_at FROM {{schema}}.tb_endpoint`
 
-	saveEndpoint = `
+	insertEndpoint = `
 INSERT INTO {{schema}}.tb_endpoint (name, full_name, failing_since, last_error, pause, paused_at, updated_at)
-VALUES ($2, $3, $4, $5, $6, $7, ` + clock + `)
-ON CONFLICT (name) DO UPDATE SET failing_since = excluded.failing_since, last_error = excluded.last_error,
-    pause = excluded.pause, paused_at = excluded.paused_at, updated_at = excluded.updated_at`
+VALUES ($2, $3, $4, $5, $6, $7, ` + clock + `) ON CONFLICT (name) DO NOTHING`
 
-	removeEndpoint = `DELETE FROM {{schema}}.tb_endpoint WHERE name = $1`
+	updateEndpoint = `
+UPDATE {{schema}}.tb_endpoint SET full_name = $3, failing_since = $4, last_error = $5, pause = $6, paused_at = $7,
+    updated_at = greatest(` + clock + `, updated_at + interval '1 microsecond')
+WHERE name = $2 AND updated_at = $8`
+
+	removeEndpoint  = `DELETE FROM {{schema}}.tb_endpoint WHERE name = $1 AND updated_at = $2`
+	isEndpointThere = `SELECT count(*) FROM {{schema}}.tb_endpoint WHERE name = $1`
 )
 
 // Endpoints implements [observer.DeliveryStore].
@@ -55,14 +59,31 @@ func (s *Store) Endpoints(ctx context.Context) ([]observer.Endpoint, error) {
 // SaveEndpoint implements [observer.DeliveryStore].
 func (s *Store) SaveEndpoint(ctx context.Context, e observer.Endpoint) error {
 	short, full := s.texts.name(e.Name)
-	return s.change(ctx, "save endpoint "+e.Name, func(c *change) {
-		if e.FailingSince.IsZero() && e.Pause == observer.NotPaused {
-			c.run(removeEndpoint, short)
+	what := "save endpoint " + e.Name
+	var stored, other int64
+	remove := e.FailingSince.IsZero() && e.Pause == observer.NotPaused
+	err := s.change(ctx, what, func(c *change) {
+		stored, other = 0, 0
+		if remove {
+			c.run(removeEndpoint, short, maybeTime(e.UpdatedAt))
+			c.rows(func(rows pgx.Rows) (err error) {
+				other, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
+				return err
+			}, isEndpointThere, short)
 			return
 		}
-		c.run(saveEndpoint, s.clockNow(), short, full, maybeTime(e.FailingSince), s.texts.encode(e.LastError),
-			s.texts.encode(string(e.Pause)), maybeTime(e.PausedAt))
+		args := []any{s.clockNow(), short, full, maybeTime(e.FailingSince), s.texts.encode(e.LastError),
+			s.texts.encode(string(e.Pause)), maybeTime(e.PausedAt)}
+		if e.UpdatedAt.IsZero() {
+			c.exec(&stored, insertEndpoint, args...)
+		} else {
+			c.exec(&stored, updateEndpoint, append(args, maybeTime(e.UpdatedAt))...)
+		}
 	})
+	if err == nil && (other > 0 || !remove && stored == 0) {
+		err = fmt.Errorf("%s: %w", what, observer.ErrBusy)
+	}
+	return err
 }
 
 // maybeTime is a time as it is stored: NULL for none.

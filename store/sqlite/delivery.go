@@ -13,7 +13,7 @@ import (
 // writeQueries are the statements that run on the writing connection.
 func writeQueries() []string {
 	return []string{
-		saveCheckpoint, saveEndpoint, removeEndpoint,
+		saveCheckpoint, saveEndpoint, removeEndpoint, isEndpointThere,
 		insertDelivery, existsDelivery, findDelivery, updateDelivery, requeueDelivery, removeDelivery,
 		laneBlocked, placeBlocked, queueDelivery, releaseLane, unblock, repeats,
 		claimDelivery, claimChosen, extendLease, dueInBand, firstInBand, raiseBand, removeBand,

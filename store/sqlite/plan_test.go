@@ -55,6 +55,7 @@ func TestStatementsUseTheIndexes(t *testing.T) {
 		insertDelivery:   {"PRIMARY KEY (state=?)"},
 		saveEndpoint:     nil,
 		removeEndpoint:   {"(name=?)"},
+		isEndpointThere:  {"(name=?)"},
 		selectCheckpoint: {"(name=?)"},
 	} {
 		wantPlan(t, s, query, want)

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ func endpointTests() map[string]func(*testing.T, *harness) {
 		"endpoint/saving replaces all of it":    testEndpointReplaced,
 		"endpoint/removed when it works again":  testEndpointRemoved,
 		"endpoint/stored at the store's clock":  testEndpointUpdatedAt,
+		"endpoint/changed since it was read":    testEndpointChanged,
 		"endpoint/there after opening again":    testEndpointReopen,
 		"two stores/both know the same of them": testEndpointShared,
 	}
@@ -30,9 +32,11 @@ func endpoints(t tester, s observer.StateStore) []observer.Endpoint {
 	return es
 }
 
+// saveEndpoint stores endpoints in place of what is there.
 func saveEndpoint(t tester, s observer.StateStore, es ...observer.Endpoint) {
 	t.Helper()
 	for _, e := range es {
+		e.UpdatedAt = endpointVersion(t, s, e.Name)
 		if err := s.SaveEndpoint(t.Context(), e); err != nil {
 			t.Fatalf("save endpoint %q: %v", e.Name, err)
 		}
@@ -76,18 +80,62 @@ func testEndpointRemoved(t *testing.T, h *harness) {
 	wantDiff(t, "endpoints", []observer.Endpoint{es[0], es[2], es[3]}, endpoints(t, s))
 }
 
+// endpointVersion is when the endpoint was stored, zero when it is not.
+func endpointVersion(t tester, s observer.StateStore, name string) time.Time {
+	t.Helper()
+	es, err := s.Endpoints(t.Context())
+	if err != nil {
+		t.Fatalf("endpoints: %v", err)
+	}
+	for _, e := range es {
+		if e.Name == name {
+			return e.UpdatedAt
+		}
+	}
+	return time.Time{}
+}
+
 func testEndpointUpdatedAt(t *testing.T, h *harness) {
 	s := h.store(t, Options{})
 	e := knownEndpoints()[0]
 	for range 2 {
 		h.clock.advance(time.Hour)
-		e.UpdatedAt = time.Unix(1, 0)
 		saveEndpoint(t, s, e)
-		es, err := s.Endpoints(t.Context())
-		if err != nil || len(es) != 1 {
-			t.Fatalf("got %d endpoints and error %v, want 1", len(es), err)
+		wantDiff(t, "updated at", h.clock.Now(), endpointVersion(t, s, e.Name))
+	}
+	saveEndpoint(t, s, e) // at the same moment, and still another row
+	if at := endpointVersion(t, s, e.Name); !at.After(h.clock.Now()) {
+		t.Errorf("stored once more at the same moment: updated at %s", at)
+	}
+}
+
+// What somebody else stored since the row was read stays.
+func testEndpointChanged(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	e := knownEndpoints()[0]
+	version := func() time.Time { return endpointVersion(t, s, e.Name) }
+	busy := func(what string, e observer.Endpoint) {
+		t.Helper()
+		was := version()
+		if err := s.SaveEndpoint(t.Context(), e); !errors.Is(err, observer.ErrBusy) {
+			t.Errorf("%s: error %v, want busy", what, err)
 		}
-		wantDiff(t, "updated at", h.clock.Now(), es[0].UpdatedAt)
+		wantDiff(t, what+": updated at", was, version())
+	}
+	at := func(updated time.Time, pause observer.Pause) observer.Endpoint {
+		return observer.Endpoint{Name: e.Name, Pause: pause, UpdatedAt: updated}
+	}
+	busy("a row that is not there", at(h.clock.Now(), observer.PausedByPerson))
+	saveEndpoint(t, s, e)
+	first := version()
+	busy("none, and there is one", at(time.Time{}, observer.PausedByPerson))
+	busy("none, to be removed, and there is one", at(time.Time{}, observer.NotPaused))
+	saveEndpoint(t, s, at(time.Time{}, observer.PausedByPerson))
+	busy("an earlier one", at(first, observer.PausedGone))
+	busy("an earlier one, to be removed", at(first, observer.NotPaused))
+	saveEndpoint(t, s, at(time.Time{}, observer.NotPaused))
+	if err := s.SaveEndpoint(t.Context(), at(first, observer.NotPaused)); err != nil {
+		t.Errorf("removed already: %v", err)
 	}
 }
 
