@@ -39,6 +39,9 @@ const (
 	// Address is one email address or a comma-separated list: a value cannot
 	// add a recipient.
 	Address
+	// Markdown is the Markdown of Discord and of Adaptive Cards: values cannot
+	// format, make links or mention anybody.
+	Markdown
 )
 
 // String is the name of the kind in error messages.
@@ -58,6 +61,8 @@ func (k Kind) String() string {
 		return "Slack text"
 	case Address:
 		return "email address"
+	case Markdown:
+		return "Markdown"
 	}
 	return fmt.Sprintf("Kind(%d)", int(k))
 }
@@ -102,6 +107,8 @@ func formatOf(kind Kind) (format, bool) {
 		return format{prepare: anywhere, write: writeSlack}, true
 	case Address:
 		return format{prepare: prepareAddress, write: writeAddress, finish: finishAddress}, true
+	case Markdown:
+		return format{prepare: anywhere, write: writeMarkdown}, true
 	}
 	return format{}, false
 }
