@@ -1,10 +1,8 @@
 package outbound
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -32,55 +30,12 @@ const (
 // it has all of a body. No text that comes back contains a URL or what redactor
 // knows.
 func Exchange(client *http.Client, req *http.Request, redactor observer.Redactor) (observer.Result, error) {
-	var sent handover
-	ctx, cancel := context.WithCancel(sent.watch(req.Context()))
-	defer cancel()
-	where := req.Method + " " + Origin(req.URL)
-	resp, err := client.Do(req.WithContext(ctx)) //nolint:gosec // Users choose where to send; the guard judges every address that is dialed.
+	answer, err := Send(client, req, redactor)
 	if err != nil {
-		err = fmt.Errorf("%s: %w", where, withoutURL(err))
-		if sent.written() {
-			err = observer.OutcomeUnknown(err)
-		}
-		return observer.Result{}, Redact(redactor, err)
+		return observer.Result{}, err
 	}
-	if resp.ContentLength != 0 {
-		timer := time.AfterFunc(answerTime, cancel)
-		defer timer.Stop()
-	}
-	// A body that breaks off changes nothing: the status is the answer.
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, answerBytes))
-	_ = resp.Body.Close()
-	result := observer.Result{Status: resp.StatusCode, Detail: Detail(redactor, body)}
-	return result, Redact(redactor, judge(where, resp))
-}
-
-func judge(where string, resp *http.Response) error {
-	code := resp.StatusCode
-	if code >= 200 && code < 300 {
-		return nil
-	}
-	err := fmt.Errorf("%s: status %d %s", where, code, http.StatusText(code))
-	switch {
-	case code >= 300 && code < 400:
-		return observer.Permanent(observer.ReasonPermanent, redirected(err, resp))
-	case code == http.StatusGone:
-		return observer.Permanent(observer.ReasonGone, err)
-	case transient(code):
-		if wait, ok := retryAfter(resp.Header); ok {
-			return observer.RetryAfter(err, wait)
-		}
-		return err
-	}
-	return observer.Permanent(observer.ReasonPermanent, err)
-}
-
-func transient(code int) bool {
-	switch code {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return true
-	}
-	return code >= 500
+	result := observer.Result{Status: answer.Status, Detail: Detail(redactor, answer.Body)}
+	return result, Redact(redactor, answer.Judge())
 }
 
 func redirected(err error, resp *http.Response) error {

@@ -30,6 +30,15 @@ func ParseRetryAfter(value string, now time.Time) (time.Duration, bool) {
 	return min(at.Sub(now), maxRetryAfter), true
 }
 
+// Seconds is a wait that a receiver gives as a number, at most a day; false when
+// it is none, or not in the future.
+func Seconds(wait float64) (time.Duration, bool) {
+	if !(wait > 0) { // also what is not a number
+		return 0, false
+	}
+	return time.Duration(min(wait, maxRetryAfter.Seconds()) * float64(time.Second)), true
+}
+
 func isDigits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
