@@ -50,7 +50,7 @@ func EncodeJSON(payload any) ([]byte, error) {
 
 // ParseBase reads the address of an API that requests with credentials go to:
 // https, or http to the loopback interface, so that nobody on the way reads them.
-// Its path has no slash at the end.
+// Its path begins with a slash.
 func ParseBase(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
@@ -63,7 +63,9 @@ func ParseBase(text string) (*url.URL, error) {
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, errors.New("must not contain credentials, a query or a fragment")
 	}
-	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
+	if u.Path == "" {
+		u.Path = "/" // what is joined to none would be relative
+	}
 	return u, nil
 }
 
