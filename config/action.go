@@ -10,16 +10,20 @@ import (
 	"time"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/action/discord"
 	"github.com/fraiseql/observer/action/email"
 	actionlog "github.com/fraiseql/observer/action/log"
+	"github.com/fraiseql/observer/action/push"
 	"github.com/fraiseql/observer/action/slack"
+	"github.com/fraiseql/observer/action/sms"
+	"github.com/fraiseql/observer/action/teams"
 	"github.com/fraiseql/observer/action/webhook"
 	"github.com/fraiseql/observer/internal/outbound"
 )
 
 // Action is one action of an observer.
 type Action struct {
-	// Type is webhook, slack, email or log.
+	// Type is one of the words of newActionConfig, such as webhook.
 	Type string `toml:"type"`
 	// Timeout ends an attempt; concurrent_timeout_ms of [performance] unless set.
 	Timeout time.Duration `toml:"timeout" default:"0s" min:"1ms" max:"24h"`
@@ -33,13 +37,13 @@ type Action struct {
 	// Delay is how long after it was stored the first attempt is made.
 	Delay time.Duration `toml:"delay" default:"0s" min:"0s" max:"8760h"`
 	// OnUnknown says what follows an attempt that was sent and not answered:
-	// [OnUnknownRetry], or [OnUnknownDeadLetter], which is the default of email.
+	// [OnUnknownRetry], or [OnUnknownDeadLetter], which is the default of email
+	// and sms.
 	OnUnknown string `toml:"on_unknown" choice:"retry,dead_letter"`
 	// Retry is that of the observer; for a queued action [JobQueue] has the
 	// defaults.
 	Retry Retry `toml:"-"`
-	// Config is what the package of the action type reads: *webhook.Config,
-	// *slack.Config, *email.Config or *log.Config.
+	// Config is what the package of the action type reads, such as *webhook.Config.
 	Config any `toml:"-"`
 
 	// unexpanded are the texts that the environment has a part in, as they were
@@ -70,6 +74,14 @@ func newActionConfig(actionType string) any {
 		return &email.Config{}
 	case "log":
 		return &actionlog.Config{}
+	case "sms":
+		return &sms.Config{}
+	case "push":
+		return &push.Config{}
+	case "teams":
+		return &teams.Config{}
+	case "discord":
+		return &discord.Config{}
 	}
 	return nil
 }
@@ -86,6 +98,14 @@ func (a Action) Build(d Deps) (observer.Action, error) {
 		return built(email.New(*cfg, d.SMTP, d.Network.DialContext))
 	case *actionlog.Config:
 		return built(actionlog.New(*cfg, d.Logger))
+	case *sms.Config:
+		return built(sms.New(*cfg, d.Network.HTTPClient()))
+	case *push.Config:
+		return built(push.New(*cfg, d.Network.HTTPClient()))
+	case *teams.Config:
+		return built(teams.New(*cfg, d.Network.HTTPClient()))
+	case *discord.Config:
+		return built(discord.New(*cfg, d.Network.HTTPClient()))
 	}
 	return nil, &observer.FieldError{Field: "type", Err: checkType(a.Type)}
 }
@@ -98,10 +118,12 @@ func built[A observer.Action](a A, err error) (observer.Action, error) {
 	return a, nil
 }
 
-func actionTypes() []string { return []string{"webhook", "slack", "email", "log"} }
+func actionTypes() []string {
+	return []string{"webhook", "slack", "email", "log", "sms", "push", "teams", "discord"}
+}
 
 // laterTypes are action types that FraiseQL users know and this version lacks.
-func laterTypes() []string { return []string{"sms", "push", "search", "cache", "database"} }
+func laterTypes() []string { return []string{"search", "cache", "database"} }
 
 // checkType says why there is no action of a type.
 func checkType(actionType string) error {
@@ -145,9 +167,11 @@ func (a *Action) read(s *scope) {
 }
 
 // onUnknown is what follows an attempt that was not answered unless the
-// configuration says. No receiver of email tells one sent twice from two.
+// configuration says. No receiver of an email or of a text message tells one
+// sent twice from two.
 func onUnknown(actionType string) string {
-	if actionType == "email" {
+	switch actionType {
+	case "email", "sms":
 		return OnUnknownDeadLetter
 	}
 	return OnUnknownRetry

@@ -10,9 +10,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/fraiseql/observer/action/discord"
 	"github.com/fraiseql/observer/action/email"
 	actionlog "github.com/fraiseql/observer/action/log"
+	"github.com/fraiseql/observer/action/push"
 	"github.com/fraiseql/observer/action/slack"
+	"github.com/fraiseql/observer/action/sms"
+	"github.com/fraiseql/observer/action/teams"
 	"github.com/fraiseql/observer/action/webhook"
 )
 
@@ -24,6 +28,10 @@ import (
 //	slack    webhook_url, channel, message_template
 //	email    to, cc, bcc, reply_to, from, subject, body_template, html_template
 //	log      level, message_template
+//	sms      account_sid, from, messaging_service_sid, to, body_template, api_url
+//	push     project_id, token, topic, condition, title_template, body_template, data, api_url
+//	teams    webhook_url, title_template, message_template, card_template
+//	discord  webhook_url, thread_id, username, message_template, embeds_template
 //
 // Secrets do not: what comes from the environment counts by the name of its
 // variable, and credentials that the file has in plain text are left out. So a
@@ -57,8 +65,55 @@ func (a Action) identity() []part {
 			{"level", cmp.Or(a.given("level", cfg.Level), "info")},
 			{"message_template", a.given("message_template", cfg.MessageTemplate)},
 		}
+	case *sms.Config:
+		return a.smsIdentity(cfg)
+	case *push.Config:
+		return a.pushIdentity(cfg)
+	case *teams.Config:
+		return []part{
+			{"webhook_url", a.given("webhook_url", withoutTokens(cfg.WebhookURL.Reveal()))},
+			{"title_template", a.given("title_template", cfg.TitleTemplate)},
+			{"message_template", a.given("message_template", cfg.MessageTemplate)},
+			{"card_template", a.given("card_template", cfg.CardTemplate)},
+		}
+	case *discord.Config:
+		return []part{
+			{"webhook_url", a.given("webhook_url", withoutTokens(cfg.WebhookURL.Reveal()))},
+			{"thread_id", a.given("thread_id", cfg.ThreadID)},
+			{"username", a.given("username", cfg.Username)},
+			{"message_template", a.given("message_template", cfg.MessageTemplate)},
+			{"embeds_template", a.given("embeds_template", cfg.EmbedsTemplate)},
+		}
 	}
 	return nil
+}
+
+func (a Action) smsIdentity(cfg *sms.Config) []part {
+	return []part{
+		{"account_sid", a.given("account_sid", cfg.AccountSID)},
+		{"from", a.given("from", cfg.From)},
+		{"messaging_service_sid", a.given("messaging_service_sid", cfg.MessagingServiceSID)},
+		{"to", cmp.Or(a.given("to", cfg.To), a.given("to_template", cfg.ToTemplate))},
+		{"body_template", a.given("body_template", cfg.BodyTemplate)},
+		{"api_url", a.given("api_url", cfg.APIURL)},
+	}
+}
+
+func (a Action) pushIdentity(cfg *push.Config) []part {
+	parts := []part{
+		{"project_id", a.given("project_id", cfg.ProjectID)},
+		{"token", a.given("token", cfg.Token)},
+		{"topic", a.given("topic", cfg.Topic)},
+		{"condition", a.given("condition", cfg.Condition)},
+		{"title_template", a.given("title_template", cfg.TitleTemplate)},
+		{"body_template", a.given("body_template", cfg.BodyTemplate)},
+		{"api_url", a.given("api_url", cfg.APIURL)},
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Data)) {
+		key := "data." + name
+		parts = append(parts, part{key, a.given(key, cfg.Data[name])})
+	}
+	return parts
 }
 
 func (a Action) webhookIdentity(cfg *webhook.Config) []part {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/action/push"
 	"github.com/fraiseql/observer/action/slack"
 	"github.com/fraiseql/observer/action/webhook"
 	"github.com/fraiseql/observer/config"
@@ -23,6 +24,9 @@ const (
 	slackAction = "type = \"slack\"\nwebhook_url = \"https://hooks.slack.com/services/T024BE7LD/B024BE7LH/abcdefghijklmnopqrstuvwx\"\nmessage_template = \"hello\"\n"
 	mailAction  = "type = \"email\"\nto = \"a@example.com\"\nsubject = \"x\"\nbody_template = \"x\"\n"
 	logAction   = "type = \"log\"\nmessage_template = \"hello\"\n"
+	textAction  = "type = \"sms\"\naccount_sid = \"AC1\"\nauth_token = \"first-token\"\nfrom = \"+1\"\nto = \"+2\"\nbody_template = \"hello\"\n"
+	teamsAction = "type = \"teams\"\nwebhook_url = \"https://a.example.com/workflows/0123456789abcdef0123456789abcdef/invoke?sig=abc\"\nmessage_template = \"hello\"\n"
+	cordAction  = "type = \"discord\"\nwebhook_url = \"https://discord.com/api/webhooks/1/0123456789abcdef0123456789abcdef\"\nmessage_template = \"hello\"\n"
 )
 
 // with replaces a piece of an action that is there.
@@ -50,6 +54,12 @@ func TestPrintStaysTheSame(t *testing.T) {
 		"default level":          {logAction, logAction + "level = \"info\"\n"},
 		"header in plain text":   {hookAction + "headers.Authorization = \"Bearer first-token\"\n", hookAction + "headers.Authorization = \"Bearer second-token\"\n"},
 		"query in plain text":    {with(t, hookAction, "/a", "/a?api_key=first-key"), with(t, hookAction, "/a", "/a?api_key=second-key")},
+		"sms in plain text":      {textAction, with(t, textAction, "first-token", "second-token")},
+		"an API key for sms":     {textAction, with(t, textAction, "auth_token = \"first-token\"", "api_key = \"SK1\"\napi_key_secret = \"secret\"")},
+		"the words of sms":       {textAction, with(t, textAction, "to =", "to_template =")},
+		"teams in plain text":    {teamsAction, with(t, teamsAction, "sig=abc", "sig=cba")},
+		"discord in plain text":  {cordAction, with(t, cordAction, "0123456789abcdef0123", "3210fedcba9876543210")},
+		"mentions":               {cordAction, cordAction + "allowed_mentions = [\"users\"]\n"},
 		"slack in plain text":    {slackAction, with(t, slackAction, "abcdefghijklmnopqrstuvwx", "xwvutsrqponmlkjihgfedcba")},
 		"the words of to":        {mailAction, with(t, mailAction, "to =", "to_template =")},
 		"the words of subject":   {mailAction, with(t, mailAction, "subject =", "subject_template =")},
@@ -80,6 +90,21 @@ func TestPrintDiffers(t *testing.T) {
 		"variable in a url":   {with(t, hookAction, "/a", "/${A}"), with(t, hookAction, "/a", "/${B}")},
 		"variable":            {with(t, hookAction, "url = \"https://example.com/a\"", "url_env = \"A\""), with(t, hookAction, "url = \"https://example.com/a\"", "url_env = \"B\"")},
 		"variable of header":  {with(t, hookAction, "one", "${A}"), with(t, hookAction, "one", "${B}")},
+		"sms account":         {textAction, with(t, textAction, "AC1", "AC2")},
+		"sms sender":          {textAction, with(t, textAction, "from = \"+1\"", "from = \"+3\"")},
+		"sms service":         {textAction, with(t, textAction, "from = \"+1\"", "messaging_service_sid = \"+1\"")},
+		"sms recipient":       {textAction, with(t, textAction, "+2", "+3")},
+		"sms text":            {textAction, with(t, textAction, "hello", "bye")},
+		"sms provider":        {textAction, textAction + "api_url = \"https://sms.example.com\"\n"},
+		"teams webhook":       {teamsAction, with(t, teamsAction, "a.example", "b.example")},
+		"teams title":         {teamsAction, teamsAction + "title_template = \"x\"\n"},
+		"teams message":       {teamsAction, with(t, teamsAction, "hello", "bye")},
+		"teams card":          {with(t, teamsAction, "message_template = \"hello\"", "card_template = \"{}\""), with(t, teamsAction, "message_template = \"hello\"", "card_template = \"[]\"")},
+		"discord webhook":     {cordAction, with(t, cordAction, "webhooks/1", "webhooks/2")},
+		"discord message":     {cordAction, with(t, cordAction, "hello", "bye")},
+		"discord embeds":      {cordAction, cordAction + "embeds_template = \"{}\"\n"},
+		"discord thread":      {cordAction, cordAction + "thread_id = \"1\"\n"},
+		"discord name":        {cordAction, cordAction + "username = \"x\"\n"},
 		"slack channel":       {slackAction, slackAction + "channel = \"#shop\"\n"},
 		"slack message":       {slackAction, with(t, slackAction, "hello", "bye")},
 		"slack webhook":       {slackAction, with(t, slackAction, "B024BE7LH", "B024BE7LI")},
@@ -110,6 +135,36 @@ func TestPrintDiffers(t *testing.T) {
 	}
 }
 
+// TestPrintOfPush: its credentials are checked when a file is read, so its actions
+// are made without one.
+func TestPrintOfPush(t *testing.T) {
+	t.Parallel()
+	printed := func(change func(*push.Config)) string {
+		cfg := push.Config{Topic: "a", BodyTemplate: "a", Data: map[string]string{"k": "a"}}
+		change(&cfg)
+		return config.Action{Type: "push", Config: &cfg}.Print()
+	}
+	was := printed(func(*push.Config) {})
+	equal(t, "credentials", printed(func(c *push.Config) {
+		c.Credentials, c.CredentialsFile = observer.NewSecret("x"), "/x"
+	}), was)
+	for name, change := range map[string]func(*push.Config){
+		"project":   func(c *push.Config) { c.ProjectID = "b" },
+		"token":     func(c *push.Config) { c.Topic, c.Token = "", "a" },
+		"topic":     func(c *push.Config) { c.Topic = "b" },
+		"condition": func(c *push.Config) { c.Topic, c.Condition = "", "a" },
+		"title":     func(c *push.Config) { c.TitleTemplate = "a" },
+		"body":      func(c *push.Config) { c.BodyTemplate = "b" },
+		"data":      func(c *push.Config) { c.Data["k"] = "b" },
+		"data key":  func(c *push.Config) { c.Data["l"] = "a" },
+		"provider":  func(c *push.Config) { c.APIURL = "b" },
+	} {
+		if is := printed(change); is == was {
+			t.Errorf("%s: both are %s", name, was)
+		}
+	}
+}
+
 // TestPrintAcrossSecrets: what a variable holds does not count, whichever way it
 // comes into the action.
 func TestPrintAcrossSecrets(t *testing.T) {
@@ -126,6 +181,8 @@ func TestPrintAcrossSecrets(t *testing.T) {
 		"a recipient":      {with(t, mailAction, "to = \"a@example.com\"", "to = [\"a@example.com\", \"${X}\"]"), "X", "b@example.com", "c@example.com"},
 		"an override":      {hookAction, "FRAISEQL_OBSERVERS_0_ACTIONS_0_URL", "https://a.example.com", "https://b.example.com/x"},
 		"overriding lists": {mailAction, "FRAISEQL_OBSERVERS_0_ACTIONS_0_TO", "b@example.com", "c@example.com,d@example.com"},
+		"sms":              {with(t, textAction, "auth_token = \"first-token\"", "auth_token_env = \"X\""), "X", "first", "the-second"},
+		"discord":          {with(t, cordAction, "webhook_url = \"https://discord.com/api/webhooks/1/0123456789abcdef0123456789abcdef\"", "webhook_url_env = \"X\""), "X", "https://discord.com/a", "https://example.com/b"},
 		"overriding slack": {slackAction, "FRAISEQL_OBSERVERS_0_ACTIONS_0_WEBHOOK_URL", "https://hooks.slack.com/a", "https://example.com/b"},
 	} {
 		was := printOf(t, c.action, map[string]string{c.variable: c.was})
@@ -159,6 +216,7 @@ func TestPrintIsStored(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		hookAction: "b44b1b23a9009b98", slackAction: "54d23a6e99646f23", mailAction: "ef4bfac8d4b5b33c", logAction: "c1f611a3ea4e842e",
+		textAction: "138f7a0ababda928", teamsAction: "3623439eabf54a89", cordAction: "d4aef0c359e1595b",
 	} {
 		if got := printOf(t, text, nil); got != want {
 			t.Errorf("%.20s: %s, want %s", text, got, want)
@@ -167,7 +225,7 @@ func TestPrintIsStored(t *testing.T) {
 	made := config.Action{Type: "webhook", Config: &webhook.Config{URL: "https://example.com/a", Headers: map[string]string{"X-Shop": "one"}}}
 	equal(t, "made", made.Print(), printOf(t, hookAction, nil))
 	broken := config.Action{Type: "slack", Config: &slack.Config{WebhookURL: observer.NewSecret("https://%zz")}}
-	if unknown := (config.Action{Type: "sms"}); broken.Print() == unknown.Print() || len(unknown.Print()) != 16 {
+	if unknown := (config.Action{Type: "search"}); broken.Print() == unknown.Print() || len(unknown.Print()) != 16 {
 		t.Errorf("%s and %s", broken.Print(), unknown.Print())
 	}
 }

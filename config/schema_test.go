@@ -150,7 +150,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 	t.Parallel()
 	for _, k := range schema(t) {
 		name := strings.NewReplacer("_N_", "_0_", "_M_", "_0_").Replace(k.variable)
-		if k.name == "headers" {
+		if k.field.Type == reflect.TypeFor[map[string]string]() {
 			name += "_X_TEST"
 		}
 		t.Run(k.heading+" "+name, func(t *testing.T) {
@@ -174,8 +174,10 @@ func everySection(heading string) string {
 		kind, _, _ = strings.Cut(quoted, `"`)
 	}
 	text := minimal + "type = \"" + kind + "\"\n[alert]\ntype = \"log\"\n[[job_queue.queues]]\nname = \"reports\"\n"
-	if kind == "webhook" {
-		text = strings.Replace(text, "[alert]", "headers = { X-Test = \"1\" }\n[alert]", 1)
+	for table, of := range map[string]string{"headers": "webhook", "data": "push"} {
+		if kind == of {
+			text = strings.Replace(text, "[alert]", table+" = { X-Test = \"1\" }\n[alert]", 1)
+		}
 	}
 	return text
 }
