@@ -1,14 +1,10 @@
 package slack
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"path"
 	"strings"
 
 	"github.com/fraiseql/observer"
@@ -21,12 +17,10 @@ const maxText = 40_000
 
 // Action posts to a Slack incoming webhook. It is safe for concurrent use.
 type Action struct {
-	client   *http.Client
-	redactor observer.Redactor
-	webhook  *url.URL
-	endpoint string
-	channel  *template.Template
-	message  *template.Template
+	client  *http.Client
+	webhook *outbound.SecretURL
+	channel *template.Template
+	message *template.Template
 }
 
 // New makes an action that sends through client. An invalid configuration gives
@@ -36,81 +30,28 @@ func New(cfg Config, client *http.Client) (*Action, error) {
 	if err != nil {
 		return nil, err
 	}
-	webhook, webhookErr := parseWebhook(cfg.WebhookURL)
+	// The webhook is the receiver: each belongs to one channel of one workspace.
+	webhook, webhookErr := outbound.ParseSecretURL("slack", cfg.WebhookURL, cfg.Redactor)
 	channel, channelErr := templates.Compile(cfg.Channel, template.Text)
 	message, messageErr := compileMessage(templates, cfg.MessageTemplate)
 	err = errors.Join(
-		invalid("webhook_url", webhookErr),
-		invalid("channel", channelErr),
-		invalid("message_template", messageErr),
+		outbound.Invalid("webhook_url", webhookErr),
+		outbound.Invalid("channel", channelErr),
+		outbound.Invalid("message_template", messageErr),
 	)
 	if err != nil {
 		return nil, err
 	}
-	return &Action{
-		client: client, webhook: webhook, channel: channel, message: message,
-		// The webhook is the receiver: each belongs to one channel of one workspace.
-		endpoint: outbound.Endpoint(cfg.Redactor, "slack", webhook.Host, webhook.RequestURI(), true),
-		redactor: cfg.Redactor.With(outbound.Forms(tokens(cfg.WebhookURL, webhook)...)...),
-	}, nil
+	return &Action{client: client, webhook: webhook, channel: channel, message: message}, nil
 }
 
 var _ observer.Preparer = (*Action)(nil)
-
-func invalid(field string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &observer.FieldError{Field: field, Err: err}
-}
-
-// parseWebhook never repeats the URL in its errors: it is a secret.
-func parseWebhook(secret observer.Secret) (*url.URL, error) {
-	if secret.IsZero() {
-		return nil, errors.New("is required")
-	}
-	u, err := url.Parse(secret.Reveal())
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-		return nil, errors.New("is not the http(s) URL of an incoming webhook")
-	}
-	return u, nil
-}
 
 func compileMessage(templates *template.Compiler, src string) (*template.Template, error) {
 	if src == "" {
 		return nil, errors.New("is required")
 	}
 	return templates.Compile(src, template.Slack)
-}
-
-const (
-	// tokenLength is from where on a part of a webhook is kept secret by itself: a
-	// shorter one would redact common text.
-	tokenLength = 6
-	// wordLength is from where on a part of the path is no word that somebody chose.
-	wordLength = 20
-)
-
-// tokens are what answers and network errors may name of a webhook: the whole,
-// its path, the last part of that, where Slack has the token, the parts that look
-// like one, where others have it, and the values of the query.
-func tokens(whole observer.Secret, webhook *url.URL) []observer.Secret {
-	parts := []string{webhook.Path, webhook.EscapedPath(), path.Base(webhook.Path), webhook.RawQuery}
-	for part := range strings.SplitSeq(webhook.Path, "/") {
-		if len(part) >= wordLength || strings.ContainsAny(part, "0123456789") {
-			parts = append(parts, part)
-		}
-	}
-	for _, values := range webhook.Query() {
-		parts = append(parts, values...)
-	}
-	found := []observer.Secret{whole}
-	for _, part := range parts {
-		if len(part) >= tokenLength {
-			found = append(found, observer.NewSecret(part))
-		}
-	}
-	return found
 }
 
 // request is a rendered message as it is stored.
@@ -130,19 +71,19 @@ func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
 		return nil
 	}
 	_, err := a.prepare(ctx, d)
-	return outbound.Redact(a.redactor, err)
+	return outbound.Redact(a.webhook.Redactor(), err)
 }
 
 // Endpoint is the host of the webhook and a hash of the rest, which is secret.
-func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a.endpoint }
+func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a.webhook.Endpoint() }
 
 // Execute makes one attempt.
 func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
 	req, err := a.prepare(ctx, d)
 	if err != nil {
-		return observer.Result{}, outbound.Redact(a.redactor, err)
+		return observer.Result{}, outbound.Redact(a.webhook.Redactor(), err)
 	}
-	return outbound.Exchange(a.client, req, a.redactor)
+	return outbound.Exchange(a.client, req, a.webhook.Redactor())
 }
 
 // prepare renders the message and, on a first attempt, stores it in d.
@@ -160,11 +101,15 @@ func (a *Action) prepare(ctx context.Context, d *observer.Delivery) (*http.Reque
 	if err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
-	req, err := a.newRequest(ctx, payload{Text: text, Channel: strings.TrimSpace(channel)})
+	body, err := outbound.EncodeJSON(payload{Text: text, Channel: strings.TrimSpace(channel)})
+	if err != nil {
+		return nil, err
+	}
+	req, err := a.webhook.PostJSON(ctx, body)
 	if err != nil || there {
 		return req, err
 	}
-	return req, outbound.StoreRequest(d, request{Text: outbound.Keep(a.redactor, text)})
+	return req, outbound.StoreRequest(d, request{Text: outbound.Keep(a.webhook.Redactor(), text)})
 }
 
 func (a *Action) text(ctx context.Context, stored outbound.Piece, e *observer.Event) (string, error) {
@@ -177,20 +122,4 @@ func (a *Action) text(ctx context.Context, stored outbound.Piece, e *observer.Ev
 			fmt.Errorf("%d characters, Slack shows at most %d", n, maxText))
 	}
 	return text, nil
-}
-
-func (a *Action) newRequest(ctx context.Context, p payload) (*http.Request, error) {
-	body, err := json.Marshal(p)
-	if err != nil {
-		return nil, observer.Permanent(observer.ReasonTemplate, fmt.Errorf("encode message: %w", err))
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "", bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
-	}
-	to := *a.webhook
-	req.URL, req.Host = &to, to.Host
-	req.Header.Set("Content-Type", "application/json; charset=utf-8")
-	req.Header.Set("User-Agent", "FraiseQL-Observer")
-	return req, nil
 }

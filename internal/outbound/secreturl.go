@@ -12,12 +12,14 @@ import (
 )
 
 const (
-	// secretBytes is from where on the end of a path, and a value of the query, is
-	// kept out of texts: what is shorter would redact common words.
-	secretBytes = 8
-	// partBytes is the same for the other parts of the path, which the providers
-	// name themselves ("webhooks", "workflows").
-	partBytes = 16
+	// tokenLength is from where on a part of a secret URL is kept secret by itself:
+	// a shorter one would redact common text.
+	tokenLength = 6
+	// lastLength and wordLength are from where on the last and another part of its
+	// path is no word that a provider chose, such as "invoke" and "workflows", even
+	// without a digit in it.
+	lastLength = 8
+	wordLength = 16
 )
 
 // SecretURL is an address that is a secret as a whole: whoever knows it can post
@@ -43,7 +45,7 @@ func ParseSecretURL(kind string, secret observer.Secret, redactor observer.Redac
 	return &SecretURL{
 		to:       u,
 		endpoint: Endpoint(redactor, kind, u.Host, u.RequestURI(), true),
-		redactor: redactor.With(secret).With(tokens(u)...),
+		redactor: redactor.With(Forms(tokens(secret, u)...)...),
 	}, nil
 }
 
@@ -71,26 +73,31 @@ func (s *SecretURL) PostJSON(ctx context.Context, body []byte) (*http.Request, e
 	return NewPost(ctx, s.to, TypeJSON, body)
 }
 
-// tokens are the parts of a URL that nobody is to know.
-func tokens(u *url.URL) []observer.Secret {
-	found := atLeast(secretBytes, u.RequestURI(), u.Path, u.EscapedPath(), path.Base(u.Path))
-	found = append(found, atLeast(partBytes, strings.Split(u.Path, "/")...)...)
+// tokens are what answers and network errors may name of a secret URL: the whole,
+// its path, the last part of that, where most providers have the token, the parts
+// that look like one, where others have it, and the values of the query.
+func tokens(whole observer.Secret, u *url.URL) []observer.Secret {
+	parts := []string{u.RequestURI(), u.Path, u.EscapedPath(), u.RawQuery}
+	if last := path.Base(u.Path); len(last) >= lastLength {
+		parts = append(parts, last)
+	}
+	for part := range strings.SplitSeq(u.Path, "/") {
+		if len(part) >= wordLength || strings.ContainsAny(part, "0123456789") {
+			parts = append(parts, part)
+		}
+	}
 	for parameter := range strings.SplitSeq(u.RawQuery, "&") {
 		_, raw, _ := strings.Cut(parameter, "=")
-		found = append(found, atLeast(secretBytes, raw)...)
+		parts = append(parts, raw)
 		if value, err := url.QueryUnescape(raw); err == nil {
-			found = append(found, atLeast(secretBytes, value)...)
+			parts = append(parts, value)
+		}
+	}
+	found := []observer.Secret{whole}
+	for _, part := range parts {
+		if len(part) >= tokenLength {
+			found = append(found, observer.NewSecret(part))
 		}
 	}
 	return found
-}
-
-func atLeast(n int, texts ...string) []observer.Secret {
-	var secrets []observer.Secret
-	for _, text := range texts {
-		if len(text) >= n {
-			secrets = append(secrets, observer.NewSecret(text))
-		}
-	}
-	return secrets
 }
