@@ -446,6 +446,7 @@ type meanwhile struct {
 	flaky
 
 	happens func()
+	lost    bool // the answer of the next save
 }
 
 func (s *meanwhile) SaveEndpoint(ctx context.Context, e observer.Endpoint) error {
@@ -453,7 +454,11 @@ func (s *meanwhile) SaveEndpoint(ctx context.Context, e observer.Endpoint) error
 		s.happens = nil
 		happens()
 	}
-	return s.flaky.SaveEndpoint(ctx, e)
+	if err := s.flaky.SaveEndpoint(ctx, e); err != nil || !s.lost {
+		return err
+	}
+	s.lost = false
+	return errLost
 }
 
 // Whatever comes between reading a row and storing it, the pause of a person
@@ -497,6 +502,28 @@ func TestPersonAndProcessStoreAtOnce(t *testing.T) {
 		pause()
 		if got := rows(t, store)["e"]; got != observer.PausedByPerson {
 			t.Errorf("paused by a process while a person stored: %q", got)
+		}
+	})
+}
+
+// The alert about a pause does not depend on the answer of the store, which may
+// be lost.
+func TestPauseIsToldAlthoughTheAnswerWasLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, told := &meanwhile{flaky: flaky{Store: newStore()}}, 0
+		e := newEndpoints(store, func(c *delivery.EndpointsConfig) {
+			c.Paused = func(context.Context, observer.Endpoint) { told++ }
+		})
+		store.lost = true
+		e.Attempted(t.Context(), "e", time.Millisecond, observer.Permanent(observer.ReasonGone, errDown))
+		if rows(t, store)["e"] != observer.PausedGone || told != 0 {
+			t.Errorf("rows %v, %d told", rows(t, store), told)
+		}
+		refresh(t, e)
+		refresh(t, e)
+		if told != 1 {
+			t.Errorf("told %d times", told)
 		}
 	})
 }

@@ -56,6 +56,8 @@ type health struct {
 	seen, savedAt time.Time
 	// dirty: the store has to be told. alert: and somebody, of the pause.
 	dirty, alert bool
+	// unanswered: the last save failed, or its answer was lost.
+	unanswered bool
 	// version counts the changes by attempts.
 	version int
 }

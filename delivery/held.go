@@ -119,18 +119,14 @@ type Held struct {
 // else has it. [ErrStopped] when the worker has ended or stops by force. After
 // another error d may be stored all the same; Begin, called again, finds out.
 func (w *Worker) Begin(ctx context.Context, d *observer.Delivery) (*Held, error) {
-	owner, doubt := w.doubts.owner(d.Key)
-	if !doubt {
-		owner = claimOwner(w.cfg.Owner)
-	}
-	h := &Held{process: w.process(owner), worker: w, was: originOf(d), key: d.Key}
+	h := &Held{worker: w, was: originOf(d), key: d.Key}
 	h.was.state, h.was.lost = observer.Unknown, 0
 	h.base, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if held, err := w.active.hold(h, h.cancel); !held {
 		h.cancel()
 		return nil, err
 	}
-	begun, err := w.store(ctx, d, owner, doubt)
+	begun, err := h.store(ctx, d)
 	if err != nil || !begun {
 		h.cancel()
 		w.active.drop(h)
@@ -140,25 +136,45 @@ func (w *Worker) Begin(ctx context.Context, d *observer.Delivery) (*Held, error)
 	return h, nil
 }
 
-// store stores d as running and reports whether owner has it. When there is
-// doubt it may be there already, stored by an earlier call without an answer.
-func (w *Worker) store(ctx context.Context, d *observer.Delivery, owner string, doubt bool) (begun bool, err error) {
-	began := time.Now()
+// store stores d as running and reports whether this process has it. It may be
+// there already, stored by an earlier call that got no answer.
+func (h *Held) store(ctx context.Context, d *observer.Delivery) (begun bool, err error) {
+	w, began := h.worker, time.Now()
+	owner, doubt := w.doubts.owner(d.Key)
+	if !doubt {
+		owner = claimOwner(w.cfg.Owner)
+	}
+	h.process = w.process(owner)
 	begun, err = w.cfg.Store.BeginDelivery(ctx, d, owner, w.cfg.Lease)
 	if err == nil && !begun && doubt {
-		begun, err = w.has(ctx, d.Key, owner)
+		begun, err = h.stored(ctx)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		w.doubts.add(d.Key, owner, began.Add(w.cfg.Lease))
 		return false, fmt.Errorf("store delivery %s as running: %w", d.Key, err)
+	case doubt:
+		w.doubts.remove(d.Key)
 	}
-	w.doubts.remove(d.Key)
 	return begun, nil
 }
 
-// has reports whether owner has the delivery of a key, and extends its lease.
-func (w *Worker) has(ctx context.Context, key, owner string) (bool, error) {
-	err := w.cfg.Store.ExtendLease(ctx, key, owner, w.cfg.Lease)
+// stored reports whether what is there is what this process stored, and claims
+// it once more when its lease is over and nobody had it since.
+func (h *Held) stored(ctx context.Context) (ours bool, err error) {
+	p := h.process
+	err = p.store.ExtendLease(ctx, h.key, p.owner, p.lease)
+	if errors.Is(err, observer.ErrBusy) {
+		var d *observer.Delivery
+		if d, err = p.store.ClaimDelivery(ctx, h.key, p.owner, p.lease); err == nil {
+			now := originOf(d)
+			if h.was.lost = now.lost; d.Lost == 1 && h.was.same(now) {
+				return true, nil
+			}
+			p.giveBack(ctx, d)
+			return false, nil
+		}
+	}
 	if errors.Is(err, observer.ErrBusy) || errors.Is(err, observer.ErrNotFound) {
 		return false, nil
 	}

@@ -324,7 +324,7 @@ func (l *lossy) UpdateDelivery(ctx context.Context, d *observer.Delivery, owner 
 func TestBeginWhoseAnswerWasLost(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		lost     int
+		lost     int // answers, and the time between two calls
 		wait     time.Duration
 		claimed  bool
 		begun    bool
@@ -333,23 +333,26 @@ func TestBeginWhoseAnswerWasLost(t *testing.T) {
 		"once":                     {1, 0, false, true, 1},
 		"twice":                    {2, 0, false, true, 1},
 		"shortly before its end":   {1, 59 * time.Second, false, true, 1},
-		"and somebody else has it": {1, 2 * time.Minute, true, false, 2},
+		"until after its end":      {25, 5 * time.Second, false, true, 1},
+		"and somebody else has it": {25, 5 * time.Second, true, false, 3},
+		"and nobody asks again":    {1, 2 * time.Minute, false, false, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				store := &lossy{Store: newStore(), begins: tt.lost}
-				w, stop := begin(t, delivery.WorkerConfig{Store: store, Run: newRan(nil).run, Poll: time.Hour})
+				w, stop := begin(t, delivery.WorkerConfig{Store: store, Run: newRan(nil).run})
 				d := made("e", "")
 				for range tt.lost {
 					if h, err := w.Begin(t.Context(), d); h != nil || !errors.Is(err, errLost) {
 						t.Fatalf("begin: %v, %v", h, err)
 					}
+					<-time.After(tt.wait)
 				}
-				<-time.After(tt.wait)
 				if tt.claimed {
-					w.Wake()
-					synctest.Wait()
+					if _, err := store.ClaimDelivery(t.Context(), d.Key, "elsewhere", time.Minute); err != nil {
+						t.Fatal(err)
+					}
 				}
 				h, err := w.Begin(t.Context(), d)
 				if err != nil || h != nil != tt.begun {
@@ -362,6 +365,7 @@ func TestBeginWhoseAnswerWasLost(t *testing.T) {
 						t.Error(err)
 					}
 				}
+				<-time.After(2 * time.Minute)
 				if h, err := w.Begin(t.Context(), d); h != nil || err != nil {
 					t.Errorf("what is done: %v, %v", h, err)
 				}

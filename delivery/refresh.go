@@ -179,10 +179,13 @@ func (e *Endpoints) saveOne(ctx context.Context, name string, row observer.Endpo
 	want, version, alert := h.row(name), h.version, h.alert
 	want.UpdatedAt = row.UpdatedAt
 	e.mu.Unlock()
-	if err := e.cfg.Store.SaveEndpoint(ctx, want); err != nil {
+	err := e.cfg.Store.SaveEndpoint(ctx, want)
+	e.mu.Lock()
+	h.unanswered = err != nil && !errors.Is(err, observer.ErrBusy)
+	if err != nil {
+		e.mu.Unlock()
 		return err
 	}
-	e.mu.Lock()
 	if h.version == version {
 		h.dirty = false
 	}
@@ -199,6 +202,10 @@ func (e *Endpoints) saveOne(ctx context.Context, name string, row observer.Endpo
 	return nil
 }
 
+// samePause is what a store may round away of the time of a pause. A row within
+// it is that of this process, stored although the answer was lost.
+const samePause = time.Millisecond
+
 // merge takes from the row what this process must not undo: a pause that only a
 // person ends, since when others have seen the endpoint fail, and the end of a
 // pause. It reports whether the pause that this process knows of is over.
@@ -207,7 +214,8 @@ func (h *health) merge(row observer.Endpoint) (over bool) {
 	final := row.Pause == observer.PausedGone || row.Pause == observer.PausedByPerson
 	switch {
 	case row.Pause == h.pause:
-		h.alert = false
+		ours := h.unanswered && row.PausedAt.Sub(h.pausedAt).Abs() <= samePause
+		h.alert = h.alert && ours // whoever paused it tells of it
 	case h.ended(row):
 		return true
 	case final, row.Pause == observer.PausedFailing && h.pause == observer.NotPaused && failing:

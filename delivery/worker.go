@@ -146,9 +146,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	work, cancel := context.WithCancel(observer.WithDrain(context.WithoutCancel(ctx), ctx.Done()))
 	defer cancel()
 	for failures := 0; ctx.Err() == nil; {
-		if w.unsettled.Load() > 0 {
+		if w.unsettled.Load() > 0 || w.doubts.any() {
 			// Invariant 6: the lease of what is done may be over, and claiming
-			// it now would do it again.
+			// it now would do it again. So may that of what a first pass asks for.
 			backoff.Wait(ctx, nil, unsettledPause)
 			continue
 		}

@@ -21,7 +21,9 @@ type Held interface {
 }
 
 // Begin stores a delivery as running. It gives nil when its key is there
-// already, and then somebody else runs it.
+// already, and then somebody else runs it. After an error the delivery may be
+// stored all the same, which the next call finds out; after one that is permanent
+// there is no use in one.
 type Begin func(ctx context.Context, d *observer.Delivery) (Held, error)
 
 // Endpoints says which receivers a lane may wait for.
@@ -100,7 +102,7 @@ func (f FirstPass) behind(ctx context.Context, d *observer.Delivery) (bool, erro
 		wait := backoff.Policy{Max: keepPause}.Delay(failures)
 		f.Logger.Error("cannot find out what has to go before a delivery; intake of its entity waits",
 			"delivery", d.Key, "error", err, "wait", wait)
-		if !backoff.Wait(ctx, nil, wait) {
+		if !backoff.Wait(ctx, observer.Drain(ctx), wait) {
 			return false, err
 		}
 	}
@@ -218,7 +220,11 @@ func (a *attempt) under(held Held) {
 func (f FirstPass) settle(ctx context.Context, a *attempt, held Held) outcome {
 	out := <-a.done
 	tell := func() { f.tell(context.WithoutCancel(ctx), a.d) }
-	if err := errors.Join(out.err, held.Settle(a.d, tell)); err != nil {
+	err := errors.Join(out.err, held.Settle(a.d, tell))
+	switch {
+	case errors.Is(err, observer.ErrBusy):
+		f.Logger.Warn("a delivery is somebody else's by now; how it ended here counts for nothing", "delivery", a.d.Key, "error", err)
+	case err != nil:
 		f.Logger.Error("outcome of a delivery cannot be stored; it counts as unknown when its lease ends",
 			"delivery", a.d.Key, "error", err)
 	}
@@ -234,17 +240,9 @@ func (f FirstPass) inLane(ctx context.Context, d *observer.Delivery, next observ
 	}
 	f.Endpoints.Outlasted(d.Endpoint)
 	d.Attempts = a.pass.leave()
-	held, doubt := f.handOver(ctx, d)
+	held := f.handOver(ctx, d)
 	if held == nil {
-		out := <-a.done
-		if doubt {
-			held = f.begunBefore(ctx, d)
-		}
-		if held == nil {
-			return f.finished(ctx, d, a, out)
-		}
-		a.done <- out
-		return f.settle(ctx, a, held).result, nil
+		return f.finished(ctx, d, a, <-a.done)
 	}
 	a.under(held)
 	go f.settle(ctx, a, held)
@@ -257,30 +255,17 @@ func (f FirstPass) finished(ctx context.Context, d *observer.Delivery, a *attemp
 	return out.result, errors.Join(out.err, f.Stored(ctx, d))
 }
 
-// handOver stores d as running. When that cannot be done the lane waits for the
-// attempt, which is what it does without a store as well. doubt says that it may
-// have been done all the same.
-func (f FirstPass) handOver(ctx context.Context, d *observer.Delivery) (held Held, doubt bool) {
+// handOver stores d as running, and keeps trying: what is stored and held by
+// nobody is sent again after its lease, beside this attempt or although it was
+// done. Where that cannot be done the lane waits for the attempt.
+func (f FirstPass) handOver(ctx context.Context, d *observer.Delivery) Held {
 	err := f.prepare(ctx, d) // renders what the attempt has rendered for itself
-	if err == nil {
-		held, err = f.Begin(ctx, d)
-		doubt = err != nil
-	}
 	if err != nil {
 		f.Logger.Warn("a long attempt cannot be handed over; its lane waits for it", "delivery", d.Key, "error", err)
-		return nil, doubt
+		return nil
 	}
-	if held != nil {
-		f.begun(d)
-	}
-	return held, false
-}
-
-// begunBefore asks once more for a delivery that may be stored as running. Left
-// so, what is done by now would be sent again after its lease.
-func (f FirstPass) begunBefore(ctx context.Context, d *observer.Delivery) Held {
-	held, err := f.Begin(ctx, d)
-	if held == nil || err != nil {
+	held, err := f.tryToBegin(ctx, nil, d)
+	if err != nil || held == nil {
 		return nil
 	}
 	f.begun(d)
@@ -303,7 +288,7 @@ func (f FirstPass) recorded(ctx context.Context, d *observer.Delivery, next obse
 		f.Bury(ctx, d, err)
 		return observer.Result{}, f.Stored(ctx, d)
 	}
-	held, err := f.record(ctx, d)
+	held, err := f.tryToBegin(ctx, observer.Drain(ctx), d)
 	if held == nil || err != nil {
 		return observer.Result{}, err
 	}
@@ -351,17 +336,17 @@ func (f FirstPass) patience(endpoint string, done <-chan outcome) (out outcome, 
 	return outcome{}, false
 }
 
-// record begins d with patience for a store that is away.
-func (f FirstPass) record(ctx context.Context, d *observer.Delivery) (Held, error) {
+// tryToBegin begins d with patience for a store that is away, until stop.
+func (f FirstPass) tryToBegin(ctx context.Context, stop <-chan struct{}, d *observer.Delivery) (Held, error) {
 	for failures := 1; ; failures++ {
 		held, err := f.Begin(ctx, d)
 		if err == nil {
 			return held, nil
 		}
 		wait := backoff.Policy{Max: keepPause}.Delay(failures)
-		f.Logger.Error("delivery cannot be stored before its first attempt; intake of its entity waits",
+		f.Logger.Error("delivery cannot be stored as running; intake of its entity waits",
 			"delivery", d.Key, "error", err, "wait", wait)
-		if !backoff.Wait(ctx, observer.Drain(ctx), wait) {
+		if !observer.Retryable(err) || !backoff.Wait(ctx, stop, wait) {
 			return nil, err
 		}
 	}

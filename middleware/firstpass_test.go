@@ -241,7 +241,7 @@ func TestLongAttemptThatCannotBeHandedOverIsWaitedFor(t *testing.T) {
 		store := memorystore.New(memorystore.Config{})
 		pass := newPass(t, store)
 		pass.Begin = func(context.Context, *observer.Delivery) (middleware.Held, error) {
-			return nil, errors.New("disk full")
+			return nil, observer.Permanent(observer.ReasonPermanent, errors.New("stopped"))
 		}
 		d, began := newDelivery(), time.Now()
 		if err := with(pass, &receiver{takes: 10 * time.Second}).handle(t.Context(), d); err != nil {
@@ -253,30 +253,39 @@ func TestLongAttemptThatCannotBeHandedOverIsWaitedFor(t *testing.T) {
 	})
 }
 
-// What was stored although nobody said so is not sent again after its lease.
-func TestLongAttemptThatMayHaveBeenHandedOverIsSettled(t *testing.T) {
+// What was stored although nobody said so is held as soon as the store answers,
+// so it is neither sent beside the attempt nor after it.
+func TestLongAttemptThatMayHaveBeenHandedOverIsHeld(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		store := memorystore.New(memorystore.Config{})
-		pass, begins := newPass(t, store), 0
-		pass.Begin = func(ctx context.Context, d *observer.Delivery) (middleware.Held, error) {
-			if begins++; begins == 1 {
-				if _, err := store.BeginDelivery(ctx, d, "me", time.Hour); err != nil {
-					t.Error(err)
+	for _, takes := range []time.Duration{5 * time.Second, 90 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			store, back := memorystore.New(memorystore.Config{}), time.Now().Add(15*time.Second)
+			pass, begins := newPass(t, store), 0
+			pass.Begin = func(ctx context.Context, d *observer.Delivery) (middleware.Held, error) {
+				if begins++; begins == 1 {
+					if _, err := store.BeginDelivery(ctx, d, "me", time.Hour); err != nil {
+						t.Error(err)
+					}
 				}
-				return nil, errors.New("connection reset by peer")
+				if time.Now().Before(back) {
+					return nil, errors.New("connection refused")
+				}
+				return held{context.WithoutCancel(ctx), store}, nil
 			}
-			return held{context.WithoutCancel(ctx), store}, nil
-		}
-		d := newDelivery()
-		if err := with(pass, &receiver{takes: 10 * time.Second}).handle(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-		stored, err := store.Delivery(t.Context(), d.Key)
-		if err != nil || stored.State != observer.Done || begins != 2 {
-			t.Errorf("%+v (%v), begun %d times", stored, err, begins)
-		}
-	})
+			d := newDelivery()
+			if err := with(pass, &receiver{takes: takes}).handle(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			if late := time.Since(back); late < 0 || late > 5*time.Second {
+				t.Errorf("handed over %s after the store was back", late)
+			}
+			<-time.After(takes)
+			stored, err := store.Delivery(t.Context(), d.Key)
+			if err != nil || stored.State != observer.Done || len(stored.Attempts) != 1 {
+				t.Errorf("%+v (%v)", stored, err)
+			}
+		})
+	}
 }
 
 func TestQueuedIsStoredAtOnceWithItsRequest(t *testing.T) {

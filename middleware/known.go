@@ -63,7 +63,7 @@ func (k Known) has(ctx context.Context, d *observer.Delivery) (bool, error) {
 		wait := backoff.Policy{Max: keepPause}.Delay(failures)
 		k.Logger.Error("cannot look for an earlier outcome of a delivery; intake of its entity waits",
 			"delivery", d.Key, "error", err, "wait", wait)
-		if !backoff.Wait(ctx, nil, wait) {
+		if !backoff.Wait(ctx, observer.Drain(ctx), wait) {
 			return false, err
 		}
 	}

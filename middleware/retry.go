@@ -22,8 +22,8 @@ type RetryConfig struct {
 	// Backoff, see [backoff.AtLeast].
 	Schedule []time.Duration
 	// MaxAge is how long after its first attempt, or after it was stored if that
-	// came first, an attempt may begin; 0 sets no limit. An attempt that a person
-	// asked for may always begin.
+	// came first, an attempt may begin; 0 sets no limit. It is no limit to what a
+	// person has redriven from the dead letters.
 	MaxAge time.Duration
 	// InlineBudget is how long the attempts after the first may take here,
 	// waits included. What would take longer is deferred, so that no lane
@@ -101,8 +101,8 @@ func (cfg RetryConfig) verdict(ctx context.Context, d *observer.Delivery, err er
 }
 
 // expired is the error of a delivery that waited past its age, as behind a pause
-// of its endpoint, and is too late to be sent. What a person had run again is
-// sent all the same.
+// of its endpoint, and is too late to be sent. What a person has redriven from
+// the dead letters is sent all the same, then and later.
 func (cfg RetryConfig) expired(d *observer.Delivery, now time.Time) error {
 	asked := d.ClaimedFrom == observer.Dead || d.Redrives > 0
 	age := now.Sub(startOf(d, now))

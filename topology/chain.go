@@ -2,6 +2,7 @@ package topology
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -143,6 +144,9 @@ func (l *layers) keep(ctx context.Context, d *observer.Delivery) error {
 // begin stores a delivery of the first pass whose attempt runs.
 func (l *layers) begin(ctx context.Context, d *observer.Delivery) (middleware.Held, error) {
 	held, err := l.worker.Begin(ctx, d)
+	if errors.Is(err, delivery.ErrStopped) {
+		err = observer.Permanent(observer.ReasonPermanent, err) // no later call ends otherwise
+	}
 	if held == nil {
 		return nil, err // not held, which would be a nil pointer in an interface
 	}
