@@ -24,3 +24,20 @@ func TestFormsOfASecretAreRedacted(t *testing.T) {
 		t.Error("it finds a secret where there is none")
 	}
 }
+
+// What is left of a short secret without its white space is no secret: it stands
+// in every text.
+func TestShortFormsOfASecretAreNone(t *testing.T) {
+	t.Parallel()
+	for secret, want := range map[string]string{
+		" x ":    "an extra[redacted]exact",
+		"\tab\n": "an extra x exact",
+		"x":      "an e[redacted]tra [redacted] e[redacted]act",
+		"xact\n": "an extra x e[redacted]",
+	} {
+		redactor := observer.NewRedactor(outbound.Forms(observer.NewSecret(secret))...)
+		if got := redactor.Redact("an extra x exact"); got != want {
+			t.Errorf("with the secret %q it became %q, want %q", secret, got, want)
+		}
+	}
+}
