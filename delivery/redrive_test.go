@@ -2,15 +2,18 @@ package delivery_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/delivery"
+	memorystore "github.com/fraiseql/observer/store/memory"
 )
 
 func redriving(store observer.DeliveryStore, run delivery.Run) delivery.RedriveConfig {
@@ -163,6 +166,103 @@ func TestRedriveAfterACrashCountsIt(t *testing.T) {
 		d, err := delivery.Redrive(t.Context(), redriving(store, stillBroken), key)
 		if err != nil || len(d.Attempts) != 2 || !d.Attempts[0].Unknown || d.Attempts[1].Number != 2 {
 			t.Errorf("attempts %+v, %v", d.Attempts, err)
+		}
+	})
+}
+
+// meeting is a store at which everybody has claimed before anybody looks around.
+type meeting struct {
+	*memorystore.Store
+	claims sync.WaitGroup
+}
+
+func (m *meeting) ClaimDelivery(ctx context.Context, key, owner string, lease time.Duration) (*observer.Delivery, error) {
+	d, err := m.Store.ClaimDelivery(ctx, key, owner, lease)
+	m.claims.Done()
+	m.claims.Wait()
+	return d, err
+}
+
+func TestOfRedrivesOfALaneTheEarliestGoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &meeting{Store: newStore()}
+		blocking := func(d *observer.Delivery) { d.Order, d.BlockWhenDead = observer.OrderStrict, true }
+		put(t, store, made("a", observer.Dead, blocking), made("b", observer.Dead, strict), made("c", observer.Dead, strict))
+		store.claims.Add(3)
+		ended := map[string]chan error{"a/o/0": make(chan error, 1), "b/o/0": make(chan error, 1), "c/o/0": make(chan error, 1)}
+		for key, end := range ended {
+			go func() {
+				_, err := delivery.Redrive(t.Context(), redriving(store, succeed), key)
+				end <- err
+			}()
+		}
+		if err := <-ended["a/o/0"]; err != nil {
+			t.Errorf("the earliest: %v", err)
+		}
+		for _, key := range []string{"b/o/0", "c/o/0"} {
+			if err := <-ended[key]; !errors.Is(err, delivery.ErrBlocked) {
+				t.Errorf("%s: %v, want ErrBlocked", key, err)
+			}
+			if d := stored(t, store, key); d.State != observer.Dead || d.Redrives != 0 || d.Lost != 0 {
+				t.Errorf("%s was not left as it was: %+v", key, d)
+			}
+		}
+	})
+}
+
+// A later one that a person has on its way is not joined: one that ends soon is
+// waited for, any other comes first.
+func TestRedriveBesideALaterOne(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		takes time.Duration
+		want  error
+	}{
+		"that ends soon": {time.Second, nil},
+		"that is slow":   {time.Minute, delivery.ErrBlocked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store, ran := newStore(), newRan(takes(tt.takes))
+				put(t, store, made("a", observer.Dead, strict), made("b", observer.Dead, strict))
+				later := make(chan error, 1)
+				go func() {
+					_, err := delivery.Redrive(t.Context(), redriving(store, ran.run), "b/o/0")
+					later <- err
+				}()
+				synctest.Wait() // it runs
+				if _, err := delivery.Redrive(t.Context(), redriving(store, ran.run), "a/o/0"); !errors.Is(err, tt.want) {
+					t.Errorf("error %v, want %v", err, tt.want)
+				}
+				if err := <-later; err != nil || ran.atOnce("all") != 1 {
+					t.Errorf("the later one: %v; %d at once", err, ran.atOnce("all"))
+				}
+			})
+		})
+	}
+}
+
+// A person who edits a later one holds it for a moment only.
+func TestRedriveBesideAnEditOfALaterOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore()
+		put(t, store, made("a", observer.Dead, strict), made("b", observer.Dead, strict))
+		edited := make(chan error, 1)
+		go func() {
+			edited <- delivery.Edit(t.Context(), store, "b/o/0", func(json.RawMessage) (json.RawMessage, error) {
+				<-time.After(time.Second)
+				return json.RawMessage(`{"body":"b"}`), nil
+			})
+		}()
+		synctest.Wait() // it holds the claim
+		if _, err := delivery.Redrive(t.Context(), redriving(store, succeed), "a/o/0"); err != nil {
+			t.Errorf("redrive: %v", err)
+		}
+		if err := <-edited; err != nil {
+			t.Errorf("edit: %v", err)
 		}
 	})
 }
