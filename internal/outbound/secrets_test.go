@@ -29,15 +29,15 @@ func TestFormsOfASecretAreRedacted(t *testing.T) {
 // in every text.
 func TestShortFormsOfASecretAreNone(t *testing.T) {
 	t.Parallel()
-	for secret, want := range map[string]string{
-		" x ":    "an extra[redacted]exact",
-		"\tab\n": "an extra x exact",
-		"x":      "an e[redacted]tra [redacted] e[redacted]act",
-		"xact\n": "an extra x e[redacted]",
+	for _, tt := range []struct{ secret, want string }{
+		{" x ", "an extra[redacted]exact"},
+		{"\tab\n", "an extra x exact"},
+		{"x", "an e[redacted]tra [redacted] e[redacted]act"},
+		{"xact\n", "an extra x e[redacted]"},
 	} {
-		redactor := observer.NewRedactor(outbound.Forms(observer.NewSecret(secret))...)
-		if got := redactor.Redact("an extra x exact"); got != want {
-			t.Errorf("with the secret %q it became %q, want %q", secret, got, want)
+		redactor := observer.NewRedactor(outbound.Forms(observer.NewSecret(tt.secret))...)
+		if got := redactor.Redact("an extra x exact"); got != tt.want {
+			t.Errorf("with the secret %q it became %q, want %q", tt.secret, got, tt.want)
 		}
 	}
 }
