@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"reflect"
 	"slices"
@@ -33,22 +34,27 @@ var (
 
 // CheckEdit says whether a person may put changed in place of the request of d,
 // as [Edit] then does, and gives it in the form to store; nil when it is the
-// present one. These are the rules:
+// present one. editable names the parts that the type of its action lets people
+// change; package config knows them. These are the rules:
 //
 //   - It is a JSON object with the parts of the present request, or fewer: what is
 //     left out is rendered again. Nothing is added, and no part becomes of another kind.
-//   - What says where the first attempt went stays as it is (see [Addressed]).
+//   - What is not editable stays as it is: it says, for people, where the first
+//     attempt went. Where the next one goes is in the configuration.
 //
 // Its errors say to a person what is wrong, among them [ErrEmptyRequest];
 // [ErrNoRequest] and [ErrNotAnEvent] tell of a delivery that has nothing to edit.
 // It changes nothing, and may be called concurrently.
-func CheckEdit(d *observer.Delivery, changed []byte) (json.RawMessage, error) {
+func CheckEdit(d *observer.Delivery, changed []byte, editable []string) (json.RawMessage, error) {
 	present, err := Parts(d)
 	if err != nil {
 		return nil, err
 	}
-	var parts map[string]any
-	if err := json.Unmarshal(changed, &parts); err != nil {
+	if len(editable) == 0 {
+		return nil, fmt.Errorf("nothing is known of the requests of an action of type %q, so none of them is changed", d.ActionType)
+	}
+	parts, err := decode(changed)
+	if err != nil {
 		return nil, fmt.Errorf("the request is not a JSON object: %w", err)
 	}
 	if len(parts) == 0 {
@@ -59,8 +65,8 @@ func CheckEdit(d *observer.Delivery, changed []byte) (json.RawMessage, error) {
 			return nil, err
 		}
 	}
-	for _, name := range Addressed(d.ActionType) {
-		if !reflect.DeepEqual(parts[name], present[name]) {
+	for _, name := range slices.Sorted(maps.Keys(present)) {
+		if !slices.Contains(editable, name) && !reflect.DeepEqual(parts[name], present[name]) {
 			return nil, fmt.Errorf("%q says where the first attempt went; where the next one goes is in the configuration", name)
 		}
 	}
@@ -75,29 +81,31 @@ func CheckEdit(d *observer.Delivery, changed []byte) (json.RawMessage, error) {
 }
 
 // Parts are the parts of the request of d by name, as encoding/json decodes
-// them. Its errors are [ErrNoRequest] and [ErrNotAnEvent].
+// them, numbers as [json.Number]. Its errors are [ErrNoRequest] and
+// [ErrNotAnEvent].
 func Parts(d *observer.Delivery) (map[string]any, error) {
 	if d.Malformed != nil {
 		return nil, ErrNotAnEvent
 	}
-	var parts map[string]any
-	if json.Unmarshal(d.Request, &parts) != nil || len(parts) == 0 {
+	parts, err := decode(d.Request)
+	if err != nil || len(parts) == 0 {
 		return nil, ErrNoRequest
 	}
 	return parts, nil
 }
 
-// Addressed names the parts of the requests of a type of action that say where
-// the first attempt went. They are for people: the configuration says where the
-// next one goes.
-func Addressed(actionType string) []string {
-	switch actionType {
-	case "webhook":
-		return []string{"method", "url"}
-	case "email":
-		return []string{"from", "to", "cc", "bcc", "reply_to"}
+// decode reads one JSON object. Its numbers stay as they are written: two large
+// ones that differ must not become the same.
+func decode(text []byte) (parts map[string]any, err error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	if err := dec.Decode(&parts); err != nil {
+		return nil, err
 	}
-	return nil
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows it")
+	}
+	return parts, nil
 }
 
 func checkPart(present map[string]any, name string, value any) error {
@@ -118,7 +126,7 @@ func kindOf(v any) string {
 		return "null"
 	case string:
 		return "a text"
-	case float64:
+	case json.Number:
 		return "a number"
 	case bool:
 		return "true or false"

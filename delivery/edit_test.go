@@ -16,13 +16,14 @@ import (
 
 func TestCheckEdit(t *testing.T) {
 	t.Parallel()
-	const present = `{"method":"POST","url":"https://example.com","body":"a","count":1}`
+	const present = `{"method":"POST","url":"https://example.com","body":"a","count":9007199254740993}`
+	editable := []string{"body", "count", "content_type"}
 	for name, tt := range map[string]struct {
 		changed, want, fails string
 	}{
-		"another body":    {changed: `{"method": "POST", "url": "https://example.com", "body": "b", "count": 1}`, want: `{"method":"POST","url":"https://example.com","body":"b","count":1}`},
+		"another body":    {changed: `{"method": "POST", "url": "https://example.com", "body": "b", "count": 9007199254740993}`, want: `{"method":"POST","url":"https://example.com","body":"b","count":9007199254740993}`},
 		"a part left out": {changed: `{"method":"POST","url":"https://example.com","body":"a"}`, want: `{"method":"POST","url":"https://example.com","body":"a"}`},
-		"unchanged":       {changed: `{"count": 1, "body": "a", "url": "https://example.com", "method": "POST"}`},
+		"unchanged":       {changed: `{"count": 9007199254740993, "body": "a", "url": "https://example.com", "method": "POST"}`},
 		"another address": {changed: `{"method":"POST","url":"https://example.org","body":"a"}`, fails: `"url" says where the first attempt went`},
 		"no address":      {changed: `{"method":"POST","body":"a"}`, fails: `"url" says where the first attempt went`},
 		"a part more":     {changed: `{"method":"POST","url":"https://example.com","bdy":"a"}`, fails: `the request has no "bdy"; it has body, count, method, url`},
@@ -30,10 +31,12 @@ func TestCheckEdit(t *testing.T) {
 		"null":            {changed: `{"method":"POST","url":"https://example.com","count":null}`, fails: `"count" is null, and was a number`},
 		"nothing":         {changed: `{}`, fails: "the request is empty"},
 		"no object":       {changed: `[1]`, fails: "not a JSON object"},
+		"another number":  {changed: `{"method":"POST","url":"https://example.com","body":"a","count":9007199254740992}`, want: `{"method":"POST","url":"https://example.com","body":"a","count":9007199254740992}`},
+		"two objects":     {changed: `{"method":"POST","url":"https://example.com","body":"b"} {}`, fails: "not a JSON object: something follows it"},
 		"no JSON":         {changed: `{"body"`, fails: "not a JSON object"},
 	} {
 		d := &observer.Delivery{ActionType: "webhook", Event: &observer.Event{}, Request: []byte(present)}
-		got, err := delivery.CheckEdit(d, []byte(tt.changed))
+		got, err := delivery.CheckEdit(d, []byte(tt.changed), editable)
 		if string(got) != tt.want || (err != nil) != (tt.fails != "") || err != nil && !strings.Contains(err.Error(), tt.fails) {
 			t.Errorf("%s: %s, %v; want %s, %s", name, got, err, tt.want, tt.fails)
 		}
@@ -41,11 +44,24 @@ func TestCheckEdit(t *testing.T) {
 			t.Errorf("%s: the request was changed", name)
 		}
 	}
-	if _, err := delivery.CheckEdit(&observer.Delivery{Event: &observer.Event{}}, []byte(`{"a":1}`)); !errors.Is(err, delivery.ErrNoRequest) {
+	if _, err := delivery.CheckEdit(&observer.Delivery{Event: &observer.Event{}}, []byte(`{"a":1}`), editable); !errors.Is(err, delivery.ErrNoRequest) {
 		t.Errorf("without a request: %v", err)
 	}
-	if _, err := delivery.CheckEdit(&observer.Delivery{Malformed: &observer.Malformed{}}, []byte(`{"a":1}`)); !errors.Is(err, delivery.ErrNotAnEvent) {
+	if _, err := delivery.CheckEdit(&observer.Delivery{Malformed: &observer.Malformed{}}, []byte(`{"a":1}`), editable); !errors.Is(err, delivery.ErrNotAnEvent) {
 		t.Errorf("a log entry: %v", err)
+	}
+}
+
+// What nobody has said may be changed is not.
+func TestCheckEditOfAnUnknownType(t *testing.T) {
+	t.Parallel()
+	d := &observer.Delivery{ActionType: "pigeon", Event: &observer.Event{}, Request: []byte(`{"loft":"north","text":"a"}`)}
+	got, err := delivery.CheckEdit(d, []byte(`{"loft":"north","text":"b"}`), nil)
+	if got != nil || err == nil || !strings.Contains(err.Error(), `an action of type "pigeon"`) {
+		t.Errorf("%s, %v", got, err)
+	}
+	if _, err := delivery.CheckEdit(d, []byte(`{"loft":"south","text":"b"}`), []string{"text"}); err == nil || !strings.Contains(err.Error(), `"loft"`) {
+		t.Errorf("another address: %v", err)
 	}
 }
 

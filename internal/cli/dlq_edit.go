@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/delivery"
 )
 
@@ -52,7 +53,7 @@ func (c *cli) dlqEdit() *cobra.Command {
 }
 
 func (c *cli) edit(cmd *cobra.Command, e *edit, text []byte) error {
-	next, err := delivery.CheckEdit(e.d, text)
+	next, err := delivery.CheckEdit(e.d, text, config.Editable(e.d.ActionType))
 	switch {
 	case errors.Is(err, delivery.ErrEmptyRequest):
 		return fmt.Errorf("nothing was changed: %w; to give a dead letter up use `dlq remove`", err)
