@@ -37,9 +37,11 @@ const (
 	// blocked: an earlier one of its entity comes first.
 	blocked result = "blocked"
 	skipped result = "skipped"
-	removed result = "removed"
-	queued  result = "queued"
-	edited  result = "edited"
+	// undecided: the command failed in the middle of it.
+	undecided result = "unknown"
+	removed   result = "removed"
+	queued    result = "queued"
+	edited    result = "edited"
 	// unchanged: the request was given back as it was.
 	unchanged result = "unchanged"
 
@@ -113,11 +115,17 @@ func (c *cli) retry(ctx context.Context, d *observer.Delivery) error {
 		_, _ = fmt.Fprintf(c.err, "%s: the attempt that runs is finished first; a second signal stops at once\n", program)
 	})
 	o, err := r.run(ctx, d.Key)
-	err = errors.Join(err, r.finish(ctx, &o))
+	unfinished := r.finish(ctx, &o)
 	stop()
 	if err != nil {
-		return notFound(d.Key, err)
+		return notFound(d.Key, errors.Join(err, unfinished))
 	}
+	// What arrived has arrived, whatever fails afterwards.
+	return errors.Join(c.retried(d, o), unfinished)
+}
+
+// retried says how an attempt ended.
+func (c *cli) retried(d *observer.Delivery, o outcome) error {
 	switch {
 	case o.Result == dropped:
 		return c.printOutcome(o, "dropped %s: the condition is false for this event, so nothing was sent", describe(d))

@@ -24,7 +24,10 @@ type summary struct {
 	Skipped int `json:"skipped"`
 	// Blocked have an earlier one of their entity before them.
 	Blocked int `json:"blocked"`
-	// Remaining were not tried because the command was interrupted.
+	// Unknown is the one at which the command failed, and whose outcome could
+	// not be stored if there was one.
+	Unknown int `json:"unknown"`
+	// Remaining were not tried because the command was interrupted or failed.
 	Remaining int       `json:"remaining"`
 	DryRun    bool      `json:"dry_run"`
 	Items     []outcome `json:"items"`
@@ -87,23 +90,21 @@ func (c *cli) retryAll(ctx context.Context, keys []string, limit rate) error {
 	})
 	defer stop()
 	for i, key := range keys {
-		if interrupted.Err() != nil || i > 0 && !pace(interrupted, limit) {
+		if err != nil || interrupted.Err() != nil || i > 0 && !pace(interrupted, limit) {
 			s.Remaining = len(keys) - i
 			break
 		}
-		o, err := r.run(ctx, key)
-		if err := s.add(key, o, err); err != nil {
-			p.clear()
-			return errors.Join(err, r.finish(ctx))
+		o, failure := r.run(ctx, key)
+		if err = s.add(key, o, failure); err == nil {
+			c.tell(p, s)
 		}
-		c.tell(p, s)
 	}
-	err = r.finish(ctx, s.outcomes()...)
+	err = errors.Join(err, r.finish(ctx, s.outcomes()...))
 	p.clear()
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.failure()
 	}
-	return errors.Join(c.print(s, s.text), s.failure())
+	return errors.Join(c.print(s, s.text), err) // what arrived has arrived, whatever fails afterwards
 }
 
 // outcomes are the items, to be completed.
@@ -127,6 +128,8 @@ func (s *summary) add(key string, o outcome, err error) error {
 		o = outcome{Key: key, Result: skipped, Error: err.Error()}
 		s.Skipped++
 	case err != nil:
+		s.Items = append(s.Items, outcome{Key: key, Result: undecided, Error: err.Error()})
+		s.Unknown++
 		return err
 	case o.Result == delivered:
 		s.Delivered++
@@ -173,6 +176,9 @@ func (s *summary) text(w io.Writer) {
 	}
 	if s.Blocked > 0 {
 		_, _ = fmt.Fprintf(w, ", %d left behind an earlier one of their entity", s.Blocked)
+	}
+	if s.Unknown > 0 {
+		_, _ = fmt.Fprintf(w, ", %d with an unknown outcome", s.Unknown)
 	}
 	if s.Remaining > 0 {
 		_, _ = fmt.Fprintf(w, ", %d not tried", s.Remaining)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -120,7 +121,10 @@ func (r *redriver) follow(ctx context.Context, o *outcome) error {
 			o.Deliveries = append(o.Deliveries, followed{Key: d.Key, State: d.State, Error: d.Error, what: describe(d)})
 		}
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("what became of the deliveries of %s is not known: %w", o.Key, err)
+	}
+	return nil
 }
 
 // unfinished names what of a repaired log entry is not delivered.

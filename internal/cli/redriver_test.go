@@ -56,12 +56,18 @@ func (p *project) dead(n int) []string {
 // running waits until a delivery goes on in the background.
 func (p *project) running(key string) {
 	p.t.Helper()
+	p.awaitShown(key, "being run by:")
+}
+
+// awaitShown waits until dlq show prints a text about a delivery.
+func (p *project) awaitShown(key, text string) {
+	p.t.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	for !strings.Contains(p.run("dlq", "show", key).stdout, "being run by:") {
+	for !strings.Contains(p.run("dlq", "show", key).stdout, text) {
 		select {
 		case <-deadline.C:
-			p.t.Fatalf("%s never ran in the background", key)
+			p.t.Fatalf("%s was never shown with %q", key, text)
 		default:
 		}
 	}
@@ -116,6 +122,7 @@ func TestRetryAllOfRepairedEntriesWaitsForTheirAttempts(t *testing.T) {
 	p.receiver.holdCalls()
 	command := p.launch("dlq", "retry-all", "--format", "json")
 	p.running(keys[0] + "/every-order/0")
+	p.awaitShown(keys[1]+"/every-order/0", "queued")
 	p.receiver.release()
 	if code := command.wait().ExitCode(); code != 0 {
 		t.Errorf("ended with code %d:\n%s", code, strings.Join(command.seen, "\n"))
@@ -128,12 +135,13 @@ func TestRetryAllOfRepairedEntriesWaitsForTheirAttempts(t *testing.T) {
 	if len(got.Items) != 2 {
 		t.Fatalf("printed %d entries, want 2: %s", len(got.Items), command.stdout.String())
 	}
-	if want := []part{{keys[0] + "/every-order/0", "done"}}; !slices.Equal(got.Items[0].Deliveries, want) {
-		t.Errorf("deliveries of the first entry %+v, want %+v", got.Items[0].Deliveries, want)
-	}
-	for _, second := range got.Items[1].Deliveries {
-		if out := p.must("dlq", "show", second.Key); !strings.Contains(out, second.State) {
-			t.Errorf("printed that %s is %s, and it is\n%s", second.Key, second.State, out)
+	for i, state := range []string{"done", "queued"} {
+		if want := []part{{keys[i] + "/every-order/0", state}}; !slices.Equal(got.Items[i].Deliveries, want) {
+			t.Errorf("deliveries of entry %d: %+v, want %+v", i, got.Items[i].Deliveries, want)
 		}
+		p.awaitShown(keys[i]+"/every-order/0", state)
+	}
+	if n := len(p.receiver.received()); n != 1 {
+		t.Errorf("%d calls were made, want 1", n)
 	}
 }
