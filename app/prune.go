@@ -1,8 +1,10 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -19,21 +21,35 @@ const (
 	pruneBatch = 1000
 )
 
-// prune removes what is handled and older than the retention, from the change
-// logs and from the stored deliveries, until ctx ends.
+// prune removes what is handled and older than the retention, from the stored
+// deliveries and from each change log, until ctx ends. They go side by side: one
+// that takes long, or hangs, must not hold up the others.
 func (a *App) prune(ctx context.Context) error {
-	for {
-		for _, db := range a.topology.Databases {
-			if err := a.pruneOne(ctx, db); err != nil && ctx.Err() == nil {
-				a.logger.Warn("change log could not be pruned; trying again later", "source", db.Config.Name, "error", err)
+	var all sync.WaitGroup
+	all.Go(func() {
+		regularly(ctx, func() {
+			if err := a.pruneDeliveries(ctx); err != nil && ctx.Err() == nil {
+				a.logger.Warn("finished deliveries could not be pruned; trying again later", "error", err)
 			}
-		}
-		if err := a.pruneDeliveries(ctx); err != nil && ctx.Err() == nil {
-			a.logger.Warn("finished deliveries could not be pruned; trying again later", "error", err)
-		}
-		if !backoff.Wait(ctx, nil, pruneInterval) {
-			return nil
-		}
+		})
+	})
+	for _, db := range a.topology.Databases {
+		all.Go(func() {
+			regularly(ctx, func() {
+				if err := a.pruneOne(ctx, db); err != nil && ctx.Err() == nil {
+					a.logger.Warn("change log could not be pruned; trying again later", "source", db.Config.Name, "error", err)
+				}
+			})
+		})
+	}
+	all.Wait()
+	return nil
+}
+
+// regularly does something now and every pruneInterval until ctx ends.
+func regularly(ctx context.Context, do func()) {
+	for do(); backoff.Wait(ctx, nil, pruneInterval); {
+		do()
 	}
 }
 
@@ -56,22 +72,24 @@ func (a *App) pruneOne(ctx context.Context, db topology.Database) error {
 }
 
 // pruneDeliveries asks the store also where everything is kept for ever: it
-// looks after parked deliveries too.
+// looks after parked deliveries too. A part of it that fails, which the store
+// says, does not end the rest.
 func (a *App) pruneDeliveries(ctx context.Context) error {
 	now := time.Now()
 	r := observer.Retention{
 		DoneBefore: before(now, a.opts.Config.JobQueue.Retention),
 		DeadBefore: before(now, a.opts.Config.DeadLetters.Retention),
 	}
-	total, removed, err := 0, 1, error(nil)
-	for removed > 0 && err == nil {
+	total, removed, failed := 0, 1, error(nil)
+	for removed > 0 {
+		var err error
 		removed, err = a.topology.Store.PruneDeliveries(ctx, r, pruneBatch)
-		total += removed
+		total, failed = total+removed, cmp.Or(err, failed)
 	}
 	if total > 0 {
 		a.logger.Info("finished deliveries pruned", "rows", total)
 	}
-	return err
+	return failed
 }
 
 // before is the time up to which a retention keeps nothing; zero when it keeps

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/topology"
 )
 
 // keep stores a delivery that is finished now, in a state that is Done or Dead.
@@ -100,24 +102,31 @@ func TestPruneRemovesFinishedDeliveriesInBatches(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPruned(t, "[job_queue]\nretention = \"1m\"\n[dead_letters]\nretention = \"1m\"\n", "shop")
-		all := make([]*observer.Delivery, 2*pruneBatch+1)
-		for i := range all {
-			id := strconv.Itoa(i)
-			all[i] = observer.NewDelivery(&observer.Event{ID: id, Operation: observer.Insert, EntityType: "Order", EntityID: id}, "all", 0, "webhook")
-			all[i].State = observer.Dead
-		}
-		if _, err := p.topology.Store.InsertDeliveries(t.Context(), all...); err != nil {
-			t.Fatal(err)
-		}
+		n := p.keepMany(t, 2*pruneBatch+1)
 		<-time.After(2 * time.Minute)
 		stop := p.start(t)
 		round(0)
 		p.wantStored(t, "after one round", "")
 		stop()
-		if want := fmt.Sprintf("msg=\"finished deliveries pruned\" rows=%d\n", len(all)); !strings.Contains(p.log.String(), want) {
+		if want := fmt.Sprintf("msg=\"finished deliveries pruned\" rows=%d\n", n); !strings.Contains(p.log.String(), want) {
 			t.Errorf("log:\n%s\nwant %s", &p.log, want)
 		}
 	})
+}
+
+// keepMany stores n dead letters, and gives their number.
+func (p *pruned) keepMany(t *testing.T, n int) int {
+	t.Helper()
+	all := make([]*observer.Delivery, n)
+	for i := range all {
+		id := strconv.Itoa(i)
+		all[i] = observer.NewDelivery(&observer.Event{ID: id, Operation: observer.Insert, EntityType: "Order", EntityID: id}, "all", 0, "webhook")
+		all[i].State = observer.Dead
+	}
+	if _, err := p.topology.Store.InsertDeliveries(t.Context(), all...); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // A store that cannot be pruned is said, and pruned when that is possible again.
@@ -143,6 +152,93 @@ func TestPruneOfDeliveriesTriesAgain(t *testing.T) {
 		p.wantStored(t, "when it is allowed again", "")
 		stop()
 		if got := p.log.String(); strings.Count(got, "finished deliveries could not be pruned; trying again later") != 1 || !strings.Contains(got, "not now") {
+			t.Errorf("log:\n%s", got)
+		}
+	})
+}
+
+// hanging is a change log whose pruning hangs until its context ends.
+type hanging struct{ topology.Source }
+
+func (hanging) Prune(ctx context.Context, _ observer.Position, _ time.Time) (int64, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+// A change log whose pruning hangs holds up no other, and not what a lane waits
+// for whose dead letter was run by a process that was killed.
+func TestPruneIsNotHeldUpByAChangeLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPruned(t, `retention = "1s"`, "hangs", "other")
+		for i := range 2 {
+			p.handled(t, i, observer.Checkpoint{Position: p.record(t, i, day, "a", "b")})
+		}
+		p.topology.Databases[0].Source = hanging{p.topology.Databases[0].Source}
+		parked := p.redriven(t)
+		stop := p.start(t)
+		defer stop()
+		round(0)
+		p.want(t, 1, "beside one that hangs", "b")
+		if got := p.stateOf(t, parked); got != observer.Parked {
+			t.Errorf("while the lease runs: got %s, want parked", got)
+		}
+		round(2 * pruneInterval)
+		if got := p.stateOf(t, parked); got != observer.Queued {
+			t.Errorf("within a minute of the end of the lease: got %s, want queued", got)
+		}
+	})
+}
+
+// redriven stores a dead letter in strict order that somebody runs for a minute,
+// and one that is parked behind it, whose key it gives.
+func (p *pruned) redriven(t *testing.T) (parked string) {
+	t.Helper()
+	for i, state := range []observer.State{observer.Dead, observer.Queued} {
+		d := observer.NewDelivery(&observer.Event{ID: strconv.Itoa(i), Operation: observer.Insert, EntityType: "Order", EntityID: "1"}, "all", 0, "webhook")
+		d.State, d.Order = state, observer.OrderStrict
+		if _, err := p.topology.Store.InsertDeliveries(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		if parked = d.Key; state == observer.Dead {
+			if _, err := p.topology.Store.ClaimDelivery(t.Context(), d.Key, "killed", time.Minute); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return parked
+}
+
+func (p *pruned) stateOf(t *testing.T, key string) observer.State {
+	t.Helper()
+	d, err := p.topology.Store.Delivery(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.State
+}
+
+// stuck is a store that cannot look after its lanes.
+type stuck struct{ observer.StateStore }
+
+func (s stuck) PruneDeliveries(ctx context.Context, r observer.Retention, limit int) (int, error) {
+	removed, err := s.StateStore.PruneDeliveries(ctx, r, limit)
+	return removed, errors.Join(errors.New("a lane is locked"), err)
+}
+
+// What a store removes beside a failure is no reason to stop before all is gone.
+func TestPruneGoesOnBesideAFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPruned(t, "[job_queue]\nretention = \"1m\"\n[dead_letters]\nretention = \"1m\"\n", "shop")
+		p.topology.Store = stuck{p.topology.Store}
+		p.keepMany(t, pruneBatch+1)
+		<-time.After(2 * time.Minute)
+		stop := p.start(t)
+		round(0)
+		p.wantStored(t, "after one round", "")
+		stop()
+		if got := p.log.String(); strings.Count(got, "finished deliveries could not be pruned; trying again later") != 1 || !strings.Contains(got, "a lane is locked") {
 			t.Errorf("log:\n%s", got)
 		}
 	})

@@ -16,7 +16,9 @@ var ErrStopped = errors.New("the worker has stopped")
 
 // WorkerConfig says what a worker runs and within which bounds.
 type WorkerConfig struct {
-	// Store holds the deliveries, Run executes one. Required.
+	// Store holds the deliveries, Run executes one. Required. Somebody has to call
+	// PruneDeliveries of the store every minute or so, as the daemon does: see
+	// [NewWorker].
 	Store observer.DeliveryStore
 	Run   Run
 	// Owner names this process in leases, for people. Required.
@@ -114,7 +116,11 @@ type Worker struct {
 	fruitless int
 }
 
-// NewWorker returns a worker.
+// NewWorker returns a worker. It runs deliveries and removes none: whoever makes
+// a worker outside of the daemon calls [observer.DeliveryStore.PruneDeliveries]
+// every minute or so, from one process of those that share the store. Without that
+// finished deliveries stay for ever, and an entity in strict order whose dead letter
+// was run by a process that was killed never goes on.
 func NewWorker(cfg WorkerConfig) *Worker {
 	cfg = cfg.withDefaults()
 	w := &Worker{cfg: cfg, wake: make(chan struct{}, 1), active: newActive()}
