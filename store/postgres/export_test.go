@@ -23,6 +23,9 @@ func (s *Store) SQL(text string) string { return s.schema.in(text) }
 // DeadLock is the key of the lock for dead letters.
 func (s *Store) DeadLock() int64 { return s.schema.lockID("dead letters") }
 
+// LaneLock is what the keys of the locks of lanes are made with.
+func (s *Store) LaneLock() int64 { return s.schema.lockID("lanes") }
+
 // Margin is where inserts of dead letters begin to go one after the other.
 const Margin = margin
 
@@ -49,7 +52,7 @@ const (
 	StuckLaneSQL = stuckLanes
 	ClaimDeadSQL = claimDead
 	WhyNotSQL    = whyNot
-	ClaimedSQL   = claimedLanes
+	AbandonedSQL = abandonedLanes
 	UnblockSQL   = unblock
 )
 

@@ -68,29 +68,26 @@ func (g *group) touch(r *row) {
 }
 
 // commitOps makes changes in one transaction. Updates whose rows turn out to be
-// in another lane are made in one after it, for which their callers ask again when
-// it would have to wait.
-func (s *Store) commitOps(ctx context.Context, ops []*op, patient bool) error {
+// in another lane are the rest, to be made alone: each may have to wait for that
+// lane. What is made alone already is made in a transaction after it.
+func (s *Store) commitOps(ctx context.Context, ops []*op, patient bool) (rest []*op, err error) {
 	if _, err := s.commitGroup(ctx, ops, room{}, patient); err != nil {
-		return err
+		return nil, err
 	}
-	for _, o := range s.busy(ctx, ops) {
-		if err := yielding(func() error {
-			_, err := s.commitGroup(ctx, []*op{o}, room{}, patient)
-			return err
-		}); err != nil {
-			o.err = err
-		}
+	rest = s.busy(ctx, ops)
+	if len(rest) == 0 || !patient {
+		return rest, nil
 	}
-	return nil
+	_, err = s.commitGroup(ctx, rest, room{}, patient)
+	return nil, err
 }
 
 // commitDead is commitOps for those with dead letters among them.
-func (s *Store) commitDead(ctx context.Context, ops []*op, patient bool) error {
+func (s *Store) commitDead(ctx context.Context, ops []*op, patient bool) (rest []*op, err error) {
 	if s.maxDead > margin {
 		fits, err := s.commitGroup(ctx, ops, room{lockShared, s.maxDead - margin}, patient)
 		if err != nil || fits {
-			return err
+			return nil, err
 		}
 	}
 	for _, o := range ops {
@@ -103,7 +100,7 @@ func (s *Store) commitDead(ctx context.Context, ops []*op, patient bool) error {
 			o.err = observer.ErrFull
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // commitGroup makes changes in one transaction. fits is false, and nothing was

@@ -156,6 +156,53 @@ func TestPutBackAfterItsLaneWentFree(t *testing.T) {
 	}
 }
 
+// holdLanes locks the lanes of all that is stored, as a change does, until the
+// transaction of holder ends.
+func holdLanes(t *testing.T, s *postgres.Store, holder *pgx.Conn) {
+	t.Helper()
+	testenv.Exec(t, holder, "BEGIN")
+	testenv.Exec(t, holder, s.SQL(`SELECT pg_advisory_xact_lock(hashtextextended(lane COLLATE "C", $1)) FROM {{schema}}.tb_delivery`), s.LaneLock())
+}
+
+// After the order of an observer was changed, an update of what is under way may
+// have to wait for its old lane. That hits nobody else.
+func TestUpdateFromALockedLane(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	s := opened(t, config(url+"&application_name=updating"))
+	const n = 8
+	var ds []*observer.Delivery
+	for i := range n {
+		insert(t, s, strict(strconv.Itoa(i), strconv.Itoa(i)))
+		d, err := s.ClaimDelivery(t.Context(), observer.DeliveryKey(strconv.Itoa(i), "notify", 0), "a", lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Succeed()
+		d.Order = observer.OrderNone
+		ds = append(ds, d)
+	}
+	holder, watcher := testenv.Connect(t, url), testenv.Connect(t, url)
+	holdLanes(t, s, holder)
+	updated := make(chan error, n)
+	for _, d := range ds {
+		go func() { updated <- s.UpdateDelivery(t.Context(), d, "a") }()
+	}
+	// Those who wait patiently, as many as may at once.
+	testenv.Eventually(t, watcher, `
+SELECT count(*) = 4 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'updating' AND datname = current_database()`)
+	insert(t, s, strict("another", "another"))
+	testenv.Exec(t, holder, "ROLLBACK")
+	for range n {
+		if err := <-updated; err != nil {
+			t.Errorf("got error %v, want it stored when the lane was free", err)
+		}
+	}
+	if got := len(keysOf(t, s, observer.DeliveryFilter{State: observer.Done})); got != n {
+		t.Errorf("got %d done, want %d", got, n)
+	}
+}
+
 // One refused row must not take along those who share its transaction, in the
 // database, too.
 func TestRefusedRowIsRefusedAlone(t *testing.T) {

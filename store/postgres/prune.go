@@ -28,18 +28,21 @@ WHERE lane IS NOT NULL
     AND EXISTS (SELECT FROM {{schema}}.tb_delivery AS d WHERE d.blocks AND d.lane = lane.lane AND d.state = 'parked')
     AND NOT EXISTS (SELECT FROM {{schema}}.tb_delivery AS d WHERE d.blocks AND d.lane = lane.lane AND d.` + underWay + `)`
 
-	// claimedLanes are the lanes that dead letters block because somebody runs
-	// them, or did and died: mostly none, in an index of their own. unblock is for
-	// those whose lease ended. The lease is in no index.
-	claimedLanes = `
+	// abandonedLanes are the lanes that dead letters block because somebody ran
+	// them, and died. Those that somebody runs or did run are mostly none, in an
+	// index of their own. The lease is in no index: it is looked at in their rows.
+	abandonedLanes = `
 WITH RECURSIVE lane AS (
     (SELECT lane FROM {{schema}}.tb_delivery WHERE ` + isClaimed + ` ORDER BY lane LIMIT 1)
     UNION ALL
     SELECT (SELECT d.lane FROM {{schema}}.tb_delivery AS d WHERE ` + isClaimed + ` AND d.lane > lane.lane ORDER BY d.lane LIMIT 1)
     FROM lane WHERE lane.lane IS NOT NULL)
-SELECT lane FROM lane WHERE lane IS NOT NULL`
-	unblock   = "UPDATE {{schema}}.tb_delivery SET blocks = false WHERE lane = ANY ($2::text[]) AND " + isClaimed + " AND lease_until <= " + clock
-	isClaimed = "state = 'dead' AND blocks AND NOT block_when_dead"
+SELECT lane FROM lane
+WHERE lane IS NOT NULL AND EXISTS (SELECT FROM {{schema}}.tb_delivery AS d WHERE d.lane = lane.lane AND ` + isAbandoned + `)`
+
+	unblock     = "UPDATE {{schema}}.tb_delivery SET blocks = false WHERE lane = ANY ($2::text[]) AND " + isAbandoned
+	isClaimed   = "state = 'dead' AND blocks AND NOT block_when_dead"
+	isAbandoned = isClaimed + " AND lease_until <= " + clock
 
 	// pruneBatch bounds a transaction, pruneUnusedEvery how often unused bands are
 	// looked for.
@@ -56,16 +59,30 @@ type pruner struct {
 }
 
 // PruneDeliveries implements [observer.DeliveryStore]. Of each state those go
-// first that ended first.
+// first that ended first. A database that does not answer is not asked for the
+// rest.
 func (s *Store) PruneDeliveries(ctx context.Context, r observer.Retention, limit int) (removed int, err error) {
 	if err := s.writable(); err != nil {
 		return 0, fmt.Errorf("prune deliveries: %w", err)
 	}
 	s.pruner.mu.Lock()
 	defer s.pruner.mu.Unlock()
-	if err := errors.Join(s.unblock(ctx), s.heal(ctx)); err != nil {
-		return 0, fmt.Errorf("queue what waits for nothing: %w", err)
+	var failed error
+	for _, look := range []func(context.Context) error{s.unblock, s.heal} {
+		if err := look(ctx); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("queue what waits for nothing: %w", err))
+			if !mayBeRefused(err) {
+				return 0, failed
+			}
+		}
 	}
+	removed, err = s.pruneFinished(ctx, r, limit)
+	return removed, errors.Join(failed, err)
+}
+
+// pruneFinished removes what is old enough, and now and then what nothing is
+// stored for any more.
+func (s *Store) pruneFinished(ctx context.Context, r observer.Retention, limit int) (removed int, err error) {
 	for _, step := range []struct {
 		state  observer.State
 		before time.Time
@@ -160,19 +177,19 @@ func (p *pruner) floor(state observer.State) *floor {
 // unblock has lanes go on after a claim of a dead letter that ended without an
 // outcome.
 func (s *Store) unblock(ctx context.Context) error {
-	lanes, err := s.lanesOf(ctx, claimedLanes)
+	lanes, err := s.lanesOf(ctx, abandonedLanes, s.clockNow())
 	if err != nil {
 		return err
 	}
 	return s.goOn(ctx, lanes, func(c *change, some []string) { c.run(unblock, s.clockNow(), some) })
 }
 
-func (s *Store) lanesOf(ctx context.Context, sql string) (lanes []string, err error) {
+func (s *Store) lanesOf(ctx context.Context, sql string, args ...any) (lanes []string, err error) {
 	err = s.look(ctx, func(c *change) {
 		c.rows(func(rows pgx.Rows) (err error) {
 			lanes, err = pgx.CollectRows(rows, pgx.RowTo[string])
 			return err
-		}, sql)
+		}, sql, args...)
 	})
 	return lanes, err
 }

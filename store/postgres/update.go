@@ -140,6 +140,7 @@ func (s *Store) RequeueDelivery(ctx context.Context, key string, at time.Time) (
 	var band bandKey
 	var due pgtype.Timestamptz
 	err := s.inLane(ctx, key, func(c *change, short, lane string) {
+		state = "" // what was told before it gave way is not true any more
 		c.rows(func(rows pgx.Rows) error {
 			_, err := pgx.ForEachRow(rows, []any{&state, &band.queue, &band.endpoint, &band.priority, &due}, func() error { return nil })
 			return err

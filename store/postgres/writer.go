@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,8 +34,9 @@ var errClosed = errors.New("the state store is closed")
 type writer struct {
 	// commit makes changes in one transaction, and patiently so when they are to
 	// wait for locks of others. Its error means that none was made; an answer to
-	// one of them is in its err.
-	commit func(ctx context.Context, ops []*op, patient bool) error
+	// one of them is in its err. rest are those that were not made and are to be
+	// made alone, patiently, which leaves none.
+	commit func(ctx context.Context, ops []*op, patient bool) (rest []*op, err error)
 	silent error
 	ops    chan *op
 	// alone has room for the changes that are made without others.
@@ -65,7 +67,7 @@ type op struct {
 
 // newWriter starts a writer whose work is not bounded by ctx. silent is what
 // callers get that nobody answers in time.
-func newWriter(ctx context.Context, commit func(context.Context, []*op, bool) error, silent error) *writer {
+func newWriter(ctx context.Context, commit func(context.Context, []*op, bool) ([]*op, error), silent error) *writer {
 	w := &writer{
 		commit: commit, silent: silent, ops: make(chan *op), alone: make(chan struct{}, oneByOne),
 		stop: make(chan struct{}), done: make(chan struct{}),
@@ -181,17 +183,18 @@ func (w *writer) make(ctx context.Context, ops []*op) (rest []*op) {
 			together = append(together, o)
 		}
 	}
-	err := w.attempt(ctx, together, false)
+	later, err := w.attempt(ctx, together, false)
 	if err != nil && mayBeRefused(err) && (len(together) > 1 || isLocked(err)) {
 		return append(rest, together...)
 	}
-	answer(together, err)
-	return rest
+	answer(slices.DeleteFunc(together, func(o *op) bool { return slices.Contains(later, o) }), err)
+	return append(rest, later...)
 }
 
 func (w *writer) makeAlone(ctx context.Context, o *op) {
 	w.alone <- struct{}{}
-	answer([]*op{o}, w.attempt(ctx, []*op{o}, true))
+	_, err := w.attempt(ctx, []*op{o}, true)
+	answer([]*op{o}, err)
 	<-w.alone
 }
 
@@ -218,9 +221,9 @@ func isLocked(err error) bool {
 }
 
 // attempt makes changes as long as one of their callers waits.
-func (w *writer) attempt(ctx context.Context, ops []*op, patient bool) error {
+func (w *writer) attempt(ctx context.Context, ops []*op, patient bool) (rest []*op, err error) {
 	if len(ops) == 0 {
-		return nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -234,7 +237,11 @@ func (w *writer) attempt(ctx context.Context, ops []*op, patient bool) error {
 		})
 		defer stop()
 	}
-	return yielding(func() error { return w.commit(ctx, ops, patient) })
+	err = yielding(func() (err error) {
+		rest, err = w.commit(ctx, ops, patient)
+		return err
+	})
+	return rest, err
 }
 
 // yielding makes a transaction, and makes it again when it had to give way to

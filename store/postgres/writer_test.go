@@ -24,16 +24,16 @@ type recorder struct {
 	hold chan struct{}
 }
 
-func (r *recorder) commit(ctx context.Context, ops []*op, patient bool) error {
+func (r *recorder) commit(ctx context.Context, ops []*op, patient bool) ([]*op, error) {
 	select {
 	case <-r.hold:
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if patient && len(ops) > 1 {
-		return errors.New("several wait patiently")
+		return nil, errors.New("several wait patiently")
 	}
 	var names []string
 	var err error
@@ -42,7 +42,7 @@ func (r *recorder) commit(ctx context.Context, ops []*op, patient bool) error {
 		err = errors.Join(err, r.refuse[o.owner])
 	}
 	r.batches = append(r.batches, names)
-	return err
+	return nil, err
 }
 
 func (r *recorder) sizes() (sizes []int) {
@@ -207,14 +207,14 @@ func TestOnlyOneWaitsForALock(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		freed := make(chan struct{})
-		w := newWriter(t.Context(), func(_ context.Context, ops []*op, patient bool) error {
+		w := newWriter(t.Context(), func(_ context.Context, ops []*op, patient bool) ([]*op, error) {
 			if ops[0].owner == "locked" && !patient {
-				return &pgconn.PgError{Code: "55P03"}
+				return nil, &pgconn.PgError{Code: "55P03"}
 			}
 			if ops[0].owner == "locked" {
 				<-freed
 			}
-			return nil
+			return nil, nil
 		}, ErrConnect)
 		defer w.shut()
 		locked := make(chan error, 1)
@@ -230,16 +230,55 @@ func TestOnlyOneWaitsForALock(t *testing.T) {
 	})
 }
 
+// What turns out to be made elsewhere waits for that alone, and nobody for it.
+func TestTheRestIsMadeAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		freed, begin := make(chan struct{}), make(chan struct{})
+		w := newWriter(t.Context(), func(_ context.Context, ops []*op, patient bool) (rest []*op, err error) {
+			<-begin
+			for _, o := range ops {
+				if o.owner == "moved" && !patient {
+					rest = append(rest, o)
+				}
+			}
+			if patient {
+				<-freed
+			}
+			return rest, nil
+		}, ErrConnect)
+		defer w.shut()
+		moved, other := make(chan error, 2), make(chan error, 2)
+		for range 2 { // one is on its way, the others share a transaction
+			go func() { moved <- w.do(t.Context(), &op{owner: "moved"}) }()
+			synctest.Wait()
+			go func() { other <- w.do(t.Context(), &op{owner: "other"}) }()
+			synctest.Wait()
+		}
+		close(begin)
+		synctest.Wait()
+		if len(other) != 2 || len(moved) != 0 {
+			t.Errorf("while the lane is locked: %d others and %d moved ones were answered, want 2 and 0", len(other), len(moved))
+		}
+		close(freed)
+		for range 2 {
+			if err := errors.Join(<-moved, <-other); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // One who had to give way to another transaction tries again.
 func TestDeadlocksAreResolved(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
-		w := newWriter(t.Context(), func(context.Context, []*op, bool) error {
+		w := newWriter(t.Context(), func(context.Context, []*op, bool) ([]*op, error) {
 			if tries++; tries < deadlocks {
-				return &pgconn.PgError{Code: "40P01"}
+				return nil, &pgconn.PgError{Code: "40P01"}
 			}
-			return nil
+			return nil, nil
 		}, ErrConnect)
 		defer w.shut()
 		if err := w.do(t.Context(), &op{}); err != nil {

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -65,5 +66,42 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND a
 				t.Errorf("got %d stored, want 1", got)
 			}
 		})
+	}
+}
+
+// A requeue that gave way, and then finds the delivery claimed by somebody, tells
+// that and not what it had done before.
+func TestRequeueThatGaveWayTellsWhatIs(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	s := opened(t, config(url+"&application_name=changes"))
+	other, watcher := testenv.Connect(t, url), testenv.Connect(t, url)
+	// A dead letter that keeps nobody waiting, and behind it one that is parked and
+	// waits for nothing: the requeue has the one when it wants the other.
+	dead, gone, parked := strict("1", "7"), strict("2", "7"), strict("3", "7")
+	for _, d := range []*observer.Delivery{dead, gone, parked} {
+		d.Order = observer.OrderEntity
+	}
+	dead.State, dead.Attempts = observer.Dead, []observer.Attempt{{Number: 1}}
+	insert(t, s, dead, gone, parked)
+	testenv.Exec(t, watcher, "DELETE FROM fraiseql_observer.tb_delivery WHERE event_id = '2'")
+	testenv.Exec(t, other, "SET deadlock_timeout = '1 h'") // so that it is not the one to give way
+	testenv.Exec(t, other, "BEGIN")
+	testenv.Exec(t, other, "SELECT FROM fraiseql_observer.tb_delivery WHERE event_id = '3' FOR UPDATE")
+	type answer struct {
+		state observer.State
+		err   error
+	}
+	told := make(chan answer, 1)
+	go func() {
+		state, err := s.RequeueDelivery(t.Context(), dead.Key, time.Now())
+		told <- answer{state, err}
+	}()
+	testenv.Eventually(t, watcher, `
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'changes' AND datname = current_database())`)
+	testenv.Exec(t, other, "UPDATE fraiseql_observer.tb_delivery SET lease_owner = 'a', lease_until = now() + interval '1 h' WHERE event_id = '1'")
+	testenv.Exec(t, other, "COMMIT")
+	if got := <-told; !errors.Is(got.err, observer.ErrBusy) {
+		t.Errorf("got %q and error %v, want ErrBusy", got.state, got.err)
 	}
 }

@@ -94,3 +94,34 @@ func TestWaitingForALockEndsWithTheContext(t *testing.T) {
 		t.Errorf("got %v and error %v, want ErrNotFound", cp, err)
 	}
 }
+
+// Lanes that cannot be looked after are no reason to keep what is old.
+func TestPruneGoesOnBesideAFailure(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	clock := time.Now()
+	s := opened(t, sqlite.Config{Path: path, Now: func() time.Time { return clock }})
+	redriven, parked := deadLetter("1"), deadLetter("2")
+	for _, d := range []*observer.Delivery{redriven, parked} {
+		d.Event.EntityType, d.Event.EntityID, d.Order = "Order", "7", observer.OrderStrict
+	}
+	parked.State = observer.Queued
+	insert(t, s, deadLetter("old"), redriven)
+	if _, err := s.ClaimDelivery(t.Context(), redriven.Key, "killed", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	insert(t, s, parked)
+	clock = clock.Add(time.Hour)
+	execute(t, path, "CREATE TRIGGER refuse BEFORE UPDATE ON tb_delivery BEGIN SELECT RAISE(ABORT, 'not now'); END")
+	removed, err := s.PruneDeliveries(t.Context(), observer.Retention{DeadBefore: clock}, 10)
+	if removed != 1 || err == nil || !strings.Contains(err.Error(), "not now") {
+		t.Errorf("got %d removed and error %v, want 1 and why no lane could go on", removed, err)
+	}
+	execute(t, path, "DROP TRIGGER refuse")
+	if _, err := s.PruneDeliveries(t.Context(), observer.Retention{}, 10); err != nil {
+		t.Error(err)
+	}
+	if d, err := s.Delivery(t.Context(), parked.Key); err != nil || d.State != observer.Queued {
+		t.Errorf("got %v and error %v, want it queued", d, err)
+	}
+}

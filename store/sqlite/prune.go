@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 
 	observer "github.com/fraiseql/observer"
 )
@@ -23,22 +24,20 @@ DELETE FROM tb_delivery WHERE pk_delivery IN (
 // PruneDeliveries implements [observer.DeliveryStore]. Those go first that were
 // updated first. Lanes are looked at once there is nothing left to remove.
 func (s *Store) PruneDeliveries(ctx context.Context, r observer.Retention, limit int) (removed int, err error) {
-	if err := s.unblock(ctx); err != nil {
-		return 0, err
-	}
+	failed := s.unblock(ctx)
 	if limit > 0 {
 		err = s.write(ctx, "prune deliveries", func(tx *session) (err error) {
 			removed, err = tx.prune(r, limit, micros(s.now()))
 			return err
 		})
 		if err != nil {
-			return 0, err
+			return 0, errors.Join(failed, err)
 		}
 	}
 	if removed > 0 && removed == limit {
-		return removed, nil
+		return removed, failed
 	}
-	return removed, s.releaseStuck(ctx)
+	return removed, errors.Join(failed, s.releaseStuck(ctx))
 }
 
 func (s *session) prune(r observer.Retention, limit int, now int64) (removed int, err error) {
