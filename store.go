@@ -63,8 +63,9 @@ type DeliveryStore interface {
 	// ran out is over, whether or not somebody else claimed the delivery since;
 	// the delivery is then where it was when it was claimed, with that claim
 	// counted in Lost at the next one. A Dead delivery in strict order blocks its
-	// lane from the claim on until that ends; when the claim is lost, until the
-	// next pruning.
+	// lane from the claim on until that ends: what is parked there stays parked, and
+	// what is stored then is parked, but what left before the claim goes on. When
+	// the claim is lost the lane is blocked until the next PruneDeliveries.
 	ClaimDelivery(ctx context.Context, key, owner string, lease time.Duration) (*Delivery, error)
 	// ClaimDue leases deliveries that are due and not leased: see [Claim].
 	ClaimDue(ctx context.Context, c Claim) ([]*Delivery, error)
@@ -98,7 +99,9 @@ type DeliveryStore interface {
 	// them is left that may go, no dead one goes. Dead ones that block a lane stay.
 	// It also ends the blocking by lost claims of dead ones, and queues parked
 	// deliveries whose lane nothing blocks, which else only a change made behind the
-	// store's back can leave.
+	// store's back can leave: it is to be called every minute or so, also by who
+	// keeps everything. When that part fails the rest is done all the same: removed
+	// counts beside an error, too.
 	PruneDeliveries(ctx context.Context, r Retention, limit int) (removed int, err error)
 	// Endpoints lists the stored endpoints by name; SaveEndpoint stores one, or
 	// removes it when it neither fails nor is paused. Its UpdatedAt is that of the
@@ -167,7 +170,9 @@ type DeliveryStats struct {
 	// none is.
 	OldestDue time.Time
 	// DeadByObserver, DeadByReason and DeadByError count dead letters; the last
-	// by the fingerprint of the last error.
+	// by the fingerprint of the last error. It has the 1,000 most frequent ones, and
+	// of those that are as frequent the first by fingerprint: errors may all be
+	// different.
 	DeadByObserver map[string]int
 	DeadByReason   map[Reason]int
 	DeadByError    map[string]ErrorCount

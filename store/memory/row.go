@@ -66,8 +66,14 @@ func (r *row) claim(owner string, now, until time.Time) {
 // repeats reports whether d is stored already, as owner ended its claim. What it
 // had parked may be queued since.
 func (r *row) repeats(d *observer.Delivery, owner string) bool {
-	return owner != "" && r.settledBy == owner && len(r.Attempts) == len(d.Attempts) &&
+	return owner != "" && r.settledBy == owner && slices.EqualFunc(r.Attempts, d.Attempts, sameAttempt) &&
 		(r.State == d.State || d.State == observer.Parked && r.State == observer.Queued)
+}
+
+func sameAttempt(a, b observer.Attempt) bool {
+	at := a.At.Equal(b.At)
+	a.At, b.At = time.Time{}, time.Time{}
+	return at && a == b
 }
 
 // show is a copy for the caller. Without a running lease all claims since the

@@ -1,11 +1,17 @@
 package memory
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	observer "github.com/fraiseql/observer"
 )
+
+// maxErrorGroups bounds DeadByError: error texts may each be different.
+const maxErrorGroups = 1000
 
 // DeliveryStats implements [observer.DeliveryStore].
 func (s *Store) DeliveryStats(ctx context.Context) (observer.DeliveryStats, error) {
@@ -32,7 +38,21 @@ func (s *Store) DeliveryStats(ctx context.Context) (observer.DeliveryStats, erro
 			stats.Waiting[r.Endpoint]++
 		}
 	}
+	boundErrors(stats.DeadByError)
 	return stats, nil
+}
+
+// boundErrors leaves the most frequent ones.
+func boundErrors(groups map[string]observer.ErrorCount) {
+	if len(groups) <= maxErrorGroups {
+		return
+	}
+	order := slices.SortedFunc(maps.Keys(groups), func(a, b string) int {
+		return cmp.Or(cmp.Compare(groups[b].Count, groups[a].Count), cmp.Compare(a, b))
+	})
+	for _, fingerprint := range order[maxErrorGroups:] {
+		delete(groups, fingerprint)
+	}
 }
 
 func countDead(stats *observer.DeliveryStats, r *row) {

@@ -23,7 +23,8 @@ const (
 RETURNING ` + columns
 
 	// claimDead claims a dead letter of a strict lane, which is on its way again
-	// then: nothing may overtake it until the claim ends.
+	// then: nothing that is stored from then on may overtake it until the claim
+	// ends. What left the lane before is ahead of it.
 	claimDead = "UPDATE {{schema}}.tb_delivery SET blocks = true, " + claimSet + claimWhere + " AND lane = $5 AND " + redriven + `
 RETURNING ` + columns
 

@@ -14,8 +14,9 @@ import (
 // checks and changes the lease in one go, so no two of them see it free.
 const (
 	// claimDelivery counts a claim unless the owner holds one that runs. A dead
-	// letter of a strict lane is on its way again then: nothing may overtake it
-	// until the claim ends.
+	// letter of a strict lane is on its way again then: nothing that is stored from
+	// then on may overtake it until the claim ends. What left the lane before is
+	// ahead of it.
 	claimDelivery = `
 UPDATE tb_delivery SET lease_owner = ?2, lease_until = ?4,
     claims = claims + (lease_until <= ?3),

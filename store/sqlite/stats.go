@@ -24,10 +24,19 @@ SELECT 'parked', endpoint, count(*) FROM tb_delivery WHERE state = 'parked' GROU
 	countRunning = `
 SELECT state, endpoint, count(*) FROM tb_delivery WHERE lease_until > 0 AND lease_until > ?1 GROUP BY state, endpoint`
 
-	// countDead has the error of the first of each group.
 	countDead = `
-SELECT observer, reason, error_print, count(*), min(created_at), min(pk_delivery), error FROM tb_delivery
-WHERE state = 'dead' AND lease_until <= ?1 GROUP BY observer, reason, error_print`
+SELECT observer, reason, count(*), min(created_at) FROM tb_delivery
+WHERE state = 'dead' AND lease_until <= ?1 GROUP BY observer, reason`
+
+	// countErrors has the error of the first of each group.
+	countErrors = `
+SELECT g.error_print, g.n, d.error FROM (
+    SELECT error_print, count(*) AS n, min(pk_delivery) AS first FROM tb_delivery
+    WHERE state = 'dead' AND lease_until <= ?1 GROUP BY error_print ORDER BY n DESC, error_print LIMIT ?2) AS g
+CROSS JOIN tb_delivery AS d ON d.pk_delivery = g.first`
+
+	// maxErrorGroups bounds DeadByError: error texts may each be different.
+	maxErrorGroups = 1000
 )
 
 // DeliveryStats implements [observer.DeliveryStore]. All counts are of one
@@ -56,7 +65,7 @@ type count struct {
 }
 
 func (c *count) all() error {
-	for _, step := range []func() error{c.finished, c.unfinished, c.running, c.dead, c.oldestDue} {
+	for _, step := range []func() error{c.finished, c.unfinished, c.running, c.dead, c.errors, c.oldestDue} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -101,21 +110,29 @@ func (c *count) running() error {
 
 func (c *count) dead() error {
 	return c.each(countDead, []any{c.now}, func(rows *sql.Rows) error {
-		var name, fingerprint, example string
+		var name string
 		var reason observer.Reason
 		var n int
-		var oldest, first int64
-		if err := rows.Scan(&name, &reason, &fingerprint, &n, &oldest, &first, &example); err != nil {
+		var oldest int64
+		if err := rows.Scan(&name, &reason, &n, &oldest); err != nil {
 			return err
 		}
 		c.stats.DeadByObserver[name] += n
 		c.stats.DeadByReason[reason] += n
-		group := c.stats.DeadByError[fingerprint]
-		c.stats.DeadByError[fingerprint] = observer.ErrorCount{Count: group.Count + n, Example: example}
 		if at := fromMicros(oldest); c.stats.OldestDead.IsZero() || at.Before(c.stats.OldestDead) {
 			c.stats.OldestDead = at
 		}
 		return nil
+	})
+}
+
+func (c *count) errors() error {
+	return c.each(countErrors, []any{c.now, maxErrorGroups}, func(rows *sql.Rows) error {
+		var fingerprint string
+		var group observer.ErrorCount
+		err := rows.Scan(&fingerprint, &group.Count, &group.Example)
+		c.stats.DeadByError[fingerprint] = group
+		return err
 	})
 }
 

@@ -34,6 +34,7 @@ func testAnyHistory(t *testing.T, h *harness) {
 			"extend":    y.extend,
 			"update":    y.update,
 			"update 2":  y.update, // as often as there are claims
+			"repeat":    y.repeat,
 			"requeue":   y.requeue,
 			"remove":    y.remove,
 			"prune":     y.prune,
@@ -225,6 +226,30 @@ func (y *history) update(t *rapid.T) {
 	}
 	update(t, y.s, d, r.LeaseOwner)
 	y.model.update(d)
+}
+
+// repeat stores an outcome once more, or what only looks like it: nothing changes.
+func (y *history) repeat(t *rapid.T) {
+	r := y.pick(t, func(r *modelRow) bool { return r.outcome != nil })
+	d, owner := r.outcome.Clone(), r.outcomeBy
+	known := r.State == d.State || r.State == observer.Queued && d.State == observer.Parked
+	kinds := []string{"the same", "the same", "another owner", "another attempt", "another state"}
+	switch rapid.SampledFrom(kinds).Draw(t, "kind") {
+	case "another owner":
+		owner, known = y.owner(), false
+	case "another attempt":
+		d.Attempts, known = append([]observer.Attempt{{Error: "another"}}, d.Attempts[min(1, len(d.Attempts)):]...), false
+	case "another state":
+		d.State, known = observer.Done, r.State == observer.Done
+	}
+	err := y.s.UpdateDelivery(t.Context(), d, owner)
+	if !known {
+		wantError(t, "repeat what is over", err, observer.ErrBusy)
+		return
+	}
+	if err != nil {
+		t.Fatalf("repeat %s as %s by %s: %v", d.Key, d.State, owner, err)
+	}
 }
 
 func (y *history) requeue(t *rapid.T) {

@@ -133,6 +133,11 @@ func testRepeat(t *testing.T, h *harness) {
 		more.Attempts = append(more.Attempts, observer.Attempt{Number: 2})
 		wantError(t, "another outcome", s.UpdateDelivery(t.Context(), another, "a"), observer.ErrBusy)
 		wantError(t, "more attempts", s.UpdateDelivery(t.Context(), more, "a"), observer.ErrBusy)
+		for what, change := range changedAttempts() {
+			other := d.Clone()
+			change(&other.Attempts[0])
+			wantError(t, what, s.UpdateDelivery(t.Context(), other, "a"), observer.ErrBusy)
+		}
 		if state == observer.Done || state == observer.Dropped {
 			continue
 		}
@@ -141,6 +146,20 @@ func testRepeat(t *testing.T, h *harness) {
 		h.clock.advance(lease)
 		wantError(t, "when another lost it", s.UpdateDelivery(t.Context(), d, "a"), observer.ErrBusy)
 		wantError(t, "by another who lost it", s.UpdateDelivery(t.Context(), d, "b"), observer.ErrBusy)
+	}
+}
+
+// changedAttempts make another attempt of one.
+func changedAttempts() map[string]func(*observer.Attempt) {
+	return map[string]func(*observer.Attempt){
+		"attempt with another number":   func(a *observer.Attempt) { a.Number++ },
+		"attempt at another time":       func(a *observer.Attempt) { a.At = a.At.Add(time.Microsecond) },
+		"attempt of another duration":   func(a *observer.Attempt) { a.Duration++ },
+		"attempt with another status":   func(a *observer.Attempt) { a.Status++ },
+		"attempt with another detail":   func(a *observer.Attempt) { a.Detail += "." },
+		"attempt with another error":    func(a *observer.Attempt) { a.Error += "." },
+		"attempt with another stack":    func(a *observer.Attempt) { a.Stack += "." },
+		"attempt that was not answered": func(a *observer.Attempt) { a.Unknown = !a.Unknown },
 	}
 }
 

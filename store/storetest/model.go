@@ -21,6 +21,9 @@ type modelRow struct {
 	claimedAt, lostAt time.Time
 	// redriven: it was dead, and was claimed, and that has not ended.
 	redriven bool
+	// outcome is how outcomeBy ended the last claim, when there was none since.
+	outcome   *observer.Delivery
+	outcomeBy string
 }
 
 // Blocks reports whether r keeps others of its lane waiting.
@@ -87,14 +90,14 @@ func (m *model) begin(d *observer.Delivery, owner string) {
 func (m *model) claim(r *modelRow, owner string) {
 	r.claims++
 	r.redriven = r.State == observer.Dead
-	r.lostAt, r.claimedAt = r.claimedAt, m.now()
+	r.lostAt, r.claimedAt, r.outcome = r.claimedAt, m.now(), nil
 	r.LeaseOwner, r.LeaseUntil = owner, m.now().Add(lease)
 }
 
 func (m *model) update(d *observer.Delivery) {
 	r := m.find(d.Key)
 	created := r.CreatedAt
-	*r = modelRow{Delivery: d.Clone()}
+	*r = modelRow{Delivery: d.Clone(), outcome: d.Clone(), outcomeBy: r.LeaseOwner}
 	r.LeaseOwner, r.LeaseUntil = "", time.Time{}
 	r.CreatedAt, r.UpdatedAt = created, m.now()
 	m.release(r.Lane())

@@ -11,6 +11,7 @@ func redrivenTests() map[string]func(*testing.T, *harness) {
 	return map[string]func(*testing.T, *harness){
 		"redriven/blocks its lane while it runs":         testRedriven,
 		"redriven/only in strict order":                  testRedrivenNot,
+		"redriven/behind what left before":               testRedrivenBehind,
 		"redriven/each end of the claim frees the lane":  testRedrivenEnds,
 		"redriven/a claim that is lost does, by pruning": testRedrivenLost,
 		"redriven/that blocks when dead, blocks on":      testRedrivenBlocking,
@@ -44,6 +45,19 @@ func testRedriven(t *testing.T, h *harness) {
 	wantDiff(t, "due", keysOf(delivery(3)), keys(claimDue(t, s, "a", 10)))
 	finishHeld(t, s, delivery(1).Key, "person")
 	wantState(t, "after its end", s, delivery(2), observer.Queued)
+}
+
+// testRedrivenBehind: the claim keeps back what is parked by then, not what was on
+// its way before.
+func testRedrivenBehind(t *testing.T, h *harness) {
+	s := h.store(t, Options{})
+	insert(t, s, deadStrict(1, "x"), strict(2, "x"), strict(3, "x"))
+	claim(t, s, delivery(1).Key, "person")
+	wantDiff(t, "due", keysOf(delivery(2)), keys(claimDue(t, s, "a", 10)))
+	finishHeld(t, s, delivery(2).Key, "a")
+	wantState(t, "while it runs", s, delivery(3), observer.Parked)
+	finishHeld(t, s, delivery(1).Key, "person")
+	wantState(t, "after its end", s, delivery(3), observer.Queued)
 }
 
 // wantBlocked is about a new event of the entity x.

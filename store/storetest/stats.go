@@ -1,7 +1,12 @@
 package storetest
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +20,7 @@ func statsTests() map[string]func(*testing.T, *harness) {
 		"stats/dead letters":          testStatsDead,
 		"stats/the oldest due":        testStatsOldestDue,
 		"stats/errors by fingerprint": testStatsErrors,
+		"stats/the frequent errors":   testStatsManyErrors,
 		"stats/waiting by endpoint":   testStatsWaiting,
 	}
 }
@@ -117,6 +123,35 @@ func testStatsErrors(t *testing.T, h *harness) {
 		first:                              {Count: 20, Example: got[first].Example},
 		observer.Fingerprint("status 400"): {Count: 10, Example: "status 400"},
 	}, got)
+}
+
+// testStatsManyErrors: of errors without end those are counted that are frequent.
+func testStatsManyErrors(t *testing.T, h *harness) {
+	const bound, groups = 1000, 1040
+	s := h.store(t, Options{MaxDead: 2 * groups})
+	var ds []*observer.Delivery
+	all := map[string]observer.ErrorCount{}
+	for group := range groups {
+		text := "refused by " + strings.Map(func(digit rune) rune { return digit - '0' + 'a' }, strconv.Itoa(group))
+		count := 1 + group%3%2 // every third one is there twice
+		for range count {
+			d := dead(len(ds))
+			d.Error = text
+			ds = append(ds, d)
+		}
+		all[observer.Fingerprint(text)] = observer.ErrorCount{Count: count, Example: text}
+	}
+	insert(t, s, ds...)
+	order := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
+		return cmp.Or(cmp.Compare(all[b].Count, all[a].Count), cmp.Compare(a, b))
+	})
+	want := map[string]observer.ErrorCount{}
+	for _, fingerprint := range order[:bound] {
+		want[fingerprint] = all[fingerprint]
+	}
+	got := stats(t, s)
+	wantDiff(t, "errors", want, got.DeadByError)
+	wantDiff(t, "dead", len(ds), got.States[observer.Dead])
 }
 
 func testStatsWaiting(t *testing.T, h *harness) {
