@@ -33,6 +33,9 @@ const (
 	ReasonOutcomeUnknown Reason = "outcome_unknown"
 	// ReasonExpired: it was not delivered before it was too old.
 	ReasonExpired Reason = "expired"
+	// ReasonFallback: its endpoint took no attempts, and the fallback of its action
+	// runs in its place. It is the reason of a Dropped delivery, never of a dead one.
+	ReasonFallback Reason = "fallback"
 )
 
 // Delivery is one event for one action of one observer: the unit of work after

@@ -94,6 +94,33 @@ func DeferredUntil(err error) (time.Time, bool) {
 	return time.Time{}, false
 }
 
+// NotTried marks err as one of an attempt that was not made, because its endpoint
+// takes none now, and says from when on it may be made. It is no attempt: nothing
+// is recorded and none is used up. A nil err stays nil.
+func NotTried(err error, until time.Time) error {
+	if err == nil {
+		return nil
+	}
+	return &notTriedError{until: until, err: err}
+}
+
+type notTriedError struct {
+	until time.Time
+	err   error
+}
+
+func (e *notTriedError) Error() string { return e.err.Error() }
+func (e *notTriedError) Unwrap() error { return e.err }
+
+// NotTriedUntil is from when on an attempt may be made, if err is marked
+// [NotTried].
+func NotTriedUntil(err error) (time.Time, bool) {
+	if n, ok := errors.AsType[*notTriedError](err); ok {
+		return n.until, true
+	}
+	return time.Time{}, false
+}
+
 // Retryable reports whether trying again can help. Errors are retryable unless
 // marked [Permanent]: giving up on what would have passed loses work, trying
 // once more in vain does not.

@@ -74,10 +74,21 @@ func (d *Delivery) Succeed() {
 }
 
 // Retry decides that d failed with cause and is tried again at a time: it is
-// Unknown when cause is marked [OutcomeUnknown], else Scheduled.
+// Unknown when cause is marked [OutcomeUnknown], else Scheduled. When cause is
+// marked [NotTried], the last attempt that was made says which of the two, and
+// without one d is Queued, so that what must not overtake it does not.
 func (d *Delivery) Retry(cause error, at time.Time) {
 	d.State, d.Reason, d.Error, d.RunAt = Scheduled, "", cause.Error(), at
-	if IsOutcomeUnknown(cause) {
+	unknown := IsOutcomeUnknown(cause)
+	if _, untried := NotTriedUntil(cause); untried {
+		n := len(d.Attempts)
+		if n == 0 {
+			d.State = Queued
+			return
+		}
+		unknown = d.Attempts[n-1].Unknown
+	}
+	if unknown {
 		d.State = Unknown
 	}
 }

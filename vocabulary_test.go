@@ -27,6 +27,7 @@ func TestErrorsAreRetryableUnlessPermanent(t *testing.T) {
 		"permanent":       {observer.Permanent(observer.ReasonGone, base), false, observer.ReasonGone},
 		"permanent below": {wrapped(observer.Permanent(observer.ReasonTemplate, base)), false, observer.ReasonTemplate},
 		"retry after":     {wrapped(observer.RetryAfter(base, time.Second)), true, observer.ReasonExhausted},
+		"not tried":       {wrapped(observer.NotTried(base, time.Time{})), true, observer.ReasonExhausted},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -36,7 +37,7 @@ func TestErrorsAreRetryableUnlessPermanent(t *testing.T) {
 			}
 		})
 	}
-	if observer.Retryable(nil) || observer.Permanent(observer.ReasonGone, nil) != nil || observer.RetryAfter(nil, 1) != nil || observer.Deferred(nil, time.Time{}) != nil {
+	if observer.Retryable(nil) || observer.Permanent(observer.ReasonGone, nil) != nil || observer.RetryAfter(nil, 1) != nil || observer.Deferred(nil, time.Time{}) != nil || observer.NotTried(nil, time.Time{}) != nil {
 		t.Error("marking no error makes one")
 	}
 }

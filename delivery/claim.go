@@ -14,6 +14,8 @@ import (
 // when there may be more of it.
 func (w *Worker) look(ctx, work context.Context) (begun int, more bool, err error) {
 	w.places.look()
+	looked := w.cfg.Traffic.Look()
+	defer func() { looked(more || err != nil) }()
 	if time.Since(w.looked) >= w.cfg.Poll {
 		if err := w.cfg.Endpoints.Refresh(ctx); err != nil {
 			return 0, false, err
@@ -80,12 +82,18 @@ func (w *Worker) room(queue, endpoint string) int {
 
 func (w *Worker) allowance(endpoint string) func(running int) int {
 	hard := max(1, w.cfg.Concurrency/10)
-	return func(running int) int { return w.cfg.Endpoints.allowance(endpoint, running, hard) }
+	return func(running int) int {
+		healthy := w.cfg.Endpoints.allowance(endpoint, running, hard)
+		if healthy <= 0 {
+			return healthy
+		}
+		return min(healthy, w.cfg.Traffic.Allowance(endpoint))
+	}
 }
 
 // begin runs a claimed delivery in the background. When the process is to stop,
-// or an endpoint was claimed for in several queues and has no more room, it
-// gives the claim back.
+// or an endpoint was claimed for in several queues or used by lanes meanwhile and
+// has no more room, it gives the claim back.
 func (w *Worker) begin(ctx, work context.Context, owner string, d *observer.Delivery) bool {
 	p := w.process(owner)
 	stop := w.active.enter()
@@ -93,11 +101,18 @@ func (w *Worker) begin(ctx, work context.Context, owner string, d *observer.Deli
 		go func() { defer stop(); p.giveBack(work, d) }()
 		return false
 	}
-	w.cfg.Endpoints.started(d.Endpoint)
 	queue, endpoint := d.Queue, d.Endpoint
+	admitted, leave, ok := w.cfg.Traffic.Admit(work, endpoint)
+	if !ok {
+		w.places.give(queue, endpoint)
+		go func() { defer stop(); p.giveBack(work, d) }()
+		return false
+	}
+	w.cfg.Endpoints.started(endpoint)
 	go func() {
 		defer stop()
-		w.run(work, p, d)
+		w.run(admitted, p, d)
+		leave()
 		if w.places.give(queue, endpoint) || w.leadsOn(d) {
 			w.Wake()
 		}

@@ -230,6 +230,20 @@ func (e *Endpoints) Untried(name string) {
 	}
 }
 
+// Recovered notes that a circuit breaker here found the endpoint to work again
+// after nothing was sent there. What waited leaves with a ramp, as after every
+// recovery: that is the slow start, and there is no other.
+func (e *Endpoints) Recovered(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if h := e.of(name); h.pause == observer.NotPaused {
+		h.ramp, h.started = time.Now(), 0
+		e.wake()
+	} else {
+		e.forget(name, h)
+	}
+}
+
 // opens is when time alone next lets an attempt begin somewhere, zero when it
 // will not.
 func (e *Endpoints) opens() time.Time {

@@ -27,6 +27,8 @@ type WorkerConfig struct {
 	// reports to it; nil takes every endpoint to work unless a row of the store
 	// says that it is paused.
 	Endpoints *Endpoints
+	// Traffic bounds what else may run; nil is nothing.
+	Traffic Traffic
 	// Concurrency is how many deliveries run at a time; 50 when zero.
 	Concurrency int
 	// BatchSize is how many are claimed at once at most; 100 when zero.
@@ -77,6 +79,9 @@ func (c WorkerConfig) withDefaults() WorkerConfig {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Traffic == nil {
+		c.Traffic = free{}
 	}
 	if c.Endpoints == nil {
 		c.Endpoints = NewEndpoints(EndpointsConfig{Store: c.Store, Logger: c.Logger})
@@ -189,8 +194,10 @@ func (w *Worker) sleep(ctx context.Context, begun int, more bool) {
 		if next, err := w.cfg.Store.NextDue(ctx, w.room); err == nil && !next.IsZero() {
 			wait = min(wait, w.until(next, begun))
 		}
-		if opens := w.cfg.Endpoints.opens(); !opens.IsZero() {
-			wait = min(wait, time.Until(opens))
+		for _, opens := range []time.Time{w.cfg.Endpoints.opens(), w.cfg.Traffic.Opens()} {
+			if !opens.IsZero() {
+				wait = min(wait, time.Until(opens))
+			}
 		}
 	}
 	if !backoff.Wait(ctx, w.wake, wait) {

@@ -48,9 +48,10 @@ func (l DeadLetter) Middleware() observer.Middleware[observer.Action] {
 
 // Bury decides that d failed for good because of cause. One that a person has
 // had run again is kept, whatever OnFailure says, and raises no further alert:
-// that person sees the error.
+// that person sees the error. One whose fallback runs in its place is no failure
+// for a person.
 func (l DeadLetter) Bury(ctx context.Context, d *observer.Delivery, cause error) {
-	if l.OnFailure == LogOnly && !redriven(d) {
+	if observer.ReasonOf(cause) == observer.ReasonFallback || l.OnFailure == LogOnly && !redriven(d) {
 		d.Drop(cause)
 		return
 	}

@@ -1,7 +1,8 @@
 // Package middleware holds the layers around an action, one file each. They
 // are composed in one place, by package topology, outermost first:
 //
-//	known > observe > dead letter > defer > retry > timeout > recover > action
+//	known > first pass > observe > dead letter > defer > fallback > retry >
+//	breaker > limit > report > timeout > recover > action
 //
 // A layer decides one thing. What it decides about the delivery as a whole it
 // writes into the delivery (State, Reason, Error), so that the layers outside

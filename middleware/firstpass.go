@@ -55,8 +55,13 @@ type FirstPass struct {
 	// Lanes, Endpoints, Keep and Begin are the rest of the process.
 	Lanes     *Lanes
 	Endpoints Endpoints
-	Keep      Keep
-	Begin     Begin
+	// Traffic is what else may keep a lane from trying; nil is nothing. Degrades
+	// says that the action has a fallback for the time that the breaker of the
+	// endpoint is open: the chain then hands over what would else wait.
+	Traffic  *Traffic
+	Degrades bool
+	Keep     Keep
+	Begin    Begin
 	// Wake tells the workers that something was stored for them.
 	Wake func()
 	// Bury decides what becomes of a delivery that cannot even be prepared.
@@ -73,11 +78,12 @@ func (f FirstPass) Middleware() observer.Middleware[observer.Action] {
 		return observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
 			d.Endpoint = f.endpoint(ctx, d)
 			behind, err := f.behind(ctx, d)
+			wait, ready := f.ready(d.Endpoint)
 			switch {
 			case err != nil:
 				return observer.Result{}, err
-			case behind || f.Queued || !f.Endpoints.Ready(d.Endpoint):
-				return observer.Result{}, f.enqueue(ctx, d)
+			case behind || f.Queued || !ready:
+				return observer.Result{}, f.enqueue(ctx, d, wait)
 			case f.Record:
 				return f.recorded(ctx, d, next)
 			case f.Preparer == nil:
@@ -87,6 +93,16 @@ func (f FirstPass) Middleware() observer.Middleware[observer.Action] {
 			return f.inLane(ctx, d, next)
 		})
 	}
+}
+
+// ready reports whether a delivery may be tried in its lane, and else how long it
+// has to wait at least.
+func (f FirstPass) ready(endpoint string) (wait time.Duration, ready bool) {
+	if f.Degrades && f.Traffic.Degraded(endpoint) {
+		return 0, true
+	}
+	wait, ready = f.Traffic.InLane(endpoint)
+	return wait, ready && f.Endpoints.Ready(endpoint)
 }
 
 // Invariant 4: behind reports whether an earlier delivery of the lane has to go
@@ -124,13 +140,13 @@ func eventID(d *observer.Delivery) string {
 	return d.Event.ID
 }
 
-// enqueue leaves the delivery to the workers. The store parks it when something
-// has to go before it.
-func (f FirstPass) enqueue(ctx context.Context, d *observer.Delivery) error {
+// enqueue leaves the delivery to the workers, after wait. The store parks it when
+// something has to go before it.
+func (f FirstPass) enqueue(ctx context.Context, d *observer.Delivery, wait time.Duration) error {
 	if err := f.prepare(ctx, d); err != nil {
 		f.Bury(ctx, d, err)
 	} else {
-		d.Enqueue(time.Now().Add(f.Delay))
+		d.Enqueue(time.Now().Add(max(f.Delay, wait)))
 	}
 	return f.Stored(ctx, d)
 }

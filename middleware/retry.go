@@ -37,7 +37,8 @@ type RetryConfig struct {
 // Retry makes attempts until one succeeds, the error is permanent, the attempts
 // are used up, or waiting for the next one would exceed the budget; in the last
 // case, and when the process stops, the error is marked [observer.Deferred].
-// Every attempt is recorded in the delivery.
+// Every attempt is recorded in the delivery. One that could not be made
+// ([observer.NotTried]) is none: it is waited for within the budget, else deferred.
 //
 // Attempts recorded before count: a delivery that was deferred gets what is
 // left. One that a person runs again after that gets one attempt each time.
@@ -62,6 +63,12 @@ func (cfg RetryConfig) run(ctx context.Context, d *observer.Delivery, next obser
 	}
 	for {
 		result, err := try(ctx, d, next)
+		if until, untried := observer.NotTriedUntil(err); untried {
+			if cfg.waits(ctx, d, began, until) {
+				continue
+			}
+			return result, observer.Deferred(err, until)
+		}
 		if err == nil || !observer.Retryable(err) {
 			return result, err
 		}
@@ -73,6 +80,17 @@ func (cfg RetryConfig) run(ctx context.Context, d *observer.Delivery, next obser
 			return result, observer.Deferred(err, due)
 		}
 	}
+}
+
+// waits waits here for an attempt that could not be made, and reports whether it
+// may be made now: not when that takes longer than the lane has, nor when nobody
+// waits in a lane.
+func (cfg RetryConfig) waits(ctx context.Context, d *observer.Delivery, began, until time.Time) bool {
+	if leftLane(ctx, d) || until.Sub(began) >= cfg.InlineBudget {
+		return false
+	}
+	// Whatever until says, it cannot be asked for without end.
+	return backoff.Wait(ctx, observer.Drain(ctx), max(time.Until(until), time.Millisecond))
 }
 
 // verdict says when the next attempt after a transient failure is due, or gives
@@ -138,11 +156,14 @@ func (cfg RetryConfig) wait(failures int, err error) time.Duration {
 	return cfg.Backoff.Retry(failures)
 }
 
-// try makes one attempt and records it.
+// try makes one attempt and records it. What was not tried is no attempt.
 func try(ctx context.Context, d *observer.Delivery, next observer.Action) (observer.Result, error) {
 	failpoint.Hit(failpoint.Attempt)
 	began := time.Now()
 	result, err := next.Execute(ctx, d)
+	if _, untried := observer.NotTriedUntil(err); untried {
+		return result, err
+	}
 	failpoint.Hit(failpoint.Answered)
 	record := observer.Attempt{
 		Number: len(d.Attempts) + 1, At: began, Duration: time.Since(began),
