@@ -40,6 +40,8 @@ type Action struct {
 	// [OnUnknownRetry], or [OnUnknownDeadLetter], which is the default of email
 	// and sms.
 	OnUnknown string `toml:"on_unknown" choice:"retry,dead_letter"`
+	// Fallback runs in place of the action where that cannot; nil is none.
+	Fallback *Fallback `toml:"fallback"`
 	// Retry is that of the observer; for a queued action [JobQueue] has the
 	// defaults.
 	Retry Retry `toml:"-"`
@@ -196,15 +198,45 @@ func (a *Action) checkQueued(s *scope, q JobQueue) {
 
 func (a *Alert) read(s *scope) {
 	s.fields(a)
-	a.Action.read(s)
+	a.Action.readStored(s, "is not for alerts: they are always queued, go first, and wait for nothing", "is not for alerts")
+	a.Action.Priority = observer.FirstPriority
+}
+
+// When a fallback runs.
+const (
+	// WhenDead runs it when the delivery is given up.
+	WhenDead = "dead"
+	// WhenOpen runs it while the circuit breaker of the receiver is open.
+	WhenOpen = "open"
+)
+
+// Fallback is an action that runs in place of another.
+type Fallback struct {
+	// Action is the action; its keys stand in the same table.
+	Action Action `toml:"-"`
+	// When is [WhenDead] or [WhenOpen].
+	When string `toml:"when" default:"dead" choice:"dead,open"`
+}
+
+func (f *Fallback) read(s *scope) {
+	s.fields(f)
+	f.Action.readStored(s, "is not for fallbacks: they are always queued, and wait for nothing", "is not for a fallback: it has none itself")
+}
+
+// readStored reads an action that is always queued. queued is what is wrong with
+// the keys of that, and fallback with one.
+func (a *Action) readStored(s *scope, queued, fallback string) {
+	a.read(s)
 	for _, key := range append(queuedKeys(), "mode") {
 		if s.given(key) {
-			s.failKey(key, "is not for alerts: they are always queued, go first, and wait for nothing")
+			s.failKey(key, "%s", queued)
 		}
 	}
-	a.Action.Mode, a.Action.Priority = ModeQueued, observer.FirstPriority
-	a.Action.Queue, a.Action.Delay = "", 0
-	s.later = append(s.later, func(c *Config) { a.Action.Retry = c.JobQueue.retry() })
+	if s.table["fallback"] != nil {
+		s.failKey("fallback", "%s", fallback)
+	}
+	a.Mode, a.Queue, a.Delay = ModeQueued, "", 0
+	s.later = append(s.later, func(c *Config) { a.Retry = c.JobQueue.retry() })
 }
 
 // failFields puts each error of building an action at its key. A key that could

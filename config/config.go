@@ -31,6 +31,9 @@ type Config struct {
 	JobQueue JobQueue `toml:"job_queue"`
 	// Endpoints says when receivers that fail are left alone.
 	Endpoints Endpoints `toml:"endpoints"`
+	// Breaker and Limits hold for each receiver that has no override.
+	Breaker Breaker `toml:"breaker"`
+	Limits  Limits  `toml:"limits"`
 	// DeadLetters bounds what waits for a person.
 	DeadLetters DeadLetters `toml:"dead_letters"`
 	// SMTP is the server of the email actions.

@@ -132,7 +132,13 @@ func TestDefaults(t *testing.T) {
 		MaxRetries: 5, InitialDelay: 100 * time.Millisecond, MaxDelay: 30 * time.Second,
 		Lease: time.Minute, Retention: 24 * time.Hour, Queues: []config.Queue{},
 	})
-	equal(t, "endpoints", c.Endpoints, config.Endpoints{DisableAfter: 72 * time.Hour, ProbeInterval: time.Minute})
+	equal(t, "endpoints", c.Endpoints, config.Endpoints{
+		DisableAfter: 72 * time.Hour, ProbeInterval: time.Minute, Overrides: []config.Override{},
+	})
+	equal(t, "breaker", c.Breaker, config.Breaker{
+		Enabled: true, FailureRate: 50, MinCalls: 10, Window: 30 * time.Second, OpenFor: 30 * time.Second, Probes: 3,
+	})
+	equal(t, "limits", c.Limits, config.Limits{})
 	equal(t, "dead letters", c.DeadLetters, config.DeadLetters{MaxItems: 100_000, Retention: 720 * time.Hour})
 	equal(t, "log", c.Log, config.Log{Level: slog.LevelInfo, Format: "text"})
 	o := c.Observers[0]
@@ -190,7 +196,17 @@ func TestEverythingIsRead(t *testing.T) {
 		MaxRetries: 0, InitialDelay: time.Second, MaxDelay: time.Minute, Lease: 5 * time.Second, Retention: 48 * time.Hour,
 		Queues: []config.Queue{{Name: "reports", Concurrency: 2}, {Name: "mail", Concurrency: 1}},
 	})
-	equal(t, "endpoints", c.Endpoints, config.Endpoints{DisableAfter: 0, ProbeInterval: 10 * time.Second})
+	breaker := config.Breaker{FailureRate: 80, MinCalls: 5, Window: time.Minute, OpenFor: 2 * time.Minute, Probes: 1}
+	equal(t, "breaker", c.Breaker, breaker)
+	equal(t, "limits", c.Limits, config.Limits{MaxConcurrent: 8, Rate: 2.5, Burst: 4})
+	breaker.Enabled, breaker.OpenFor = true, 5*time.Minute
+	equal(t, "endpoints", c.Endpoints, config.Endpoints{ProbeInterval: 10 * time.Second, Overrides: []config.Override{
+		{Endpoint: "webhook https://example.com/*", Breaker: breaker, Limits: config.Limits{Rate: 2.5, Burst: 4}},
+		{Endpoint: "slack hooks.slack.com", Breaker: c.Breaker, Limits: config.Limits{MaxConcurrent: 8, Rate: 0.2, Burst: 4}},
+	}})
+	fallback := o.Actions[0].Fallback
+	equal(t, "fallback", []any{fallback.When, fallback.Action.Type, fallback.Action.Mode, fallback.Action.Retry.MaxAttempts},
+		[]any{config.WhenOpen, "log", config.ModeQueued, 1})
 	equal(t, "dead letters", c.DeadLetters, config.DeadLetters{MaxItems: 7, Retention: 48 * time.Hour})
 }
 

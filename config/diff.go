@@ -52,7 +52,11 @@ func (c *Config) Warnings() []string {
 	}
 	for i, o := range c.Observers {
 		for j, a := range o.Actions {
-			warnings = append(warnings, a.warnings(fmt.Sprintf("observers[%d].actions[%d]", i, j))...)
+			path := fmt.Sprintf("observers[%d].actions[%d]", i, j)
+			warnings = append(warnings, a.warnings(path)...)
+			if a.Fallback != nil {
+				warnings = append(warnings, a.Fallback.Action.warnings(path+".fallback")...)
+			}
 		}
 		if o.Alert != nil {
 			warnings = append(warnings, o.Alert.Action.warnings(fmt.Sprintf("observers[%d].alert", i))...)

@@ -63,15 +63,6 @@ type Queue struct {
 	Concurrency int `toml:"concurrency" default:"1" min:"1" max:"10000"`
 }
 
-// Endpoints says when receivers that fail are left alone.
-type Endpoints struct {
-	// DisableAfter is how long a receiver has to fail before it is paused; 0
-	// never pauses one for that.
-	DisableAfter time.Duration `toml:"disable_after" default:"72h" min:"0s" max:"8760h"`
-	// ProbeInterval is how often one that was paused for failing is tried.
-	ProbeInterval time.Duration `toml:"probe_interval" default:"1m" min:"1s" max:"24h"`
-}
-
 func (q *JobQueue) read(s *scope) {
 	s.fields(q)
 	s.checkDelays(q.InitialDelay, q.MaxDelay, s)

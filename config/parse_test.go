@@ -155,3 +155,41 @@ func TestSchemesNeverEcho(t *testing.T) {
 		}
 	}
 }
+
+// Of several overrides that fit the narrowest holds, wherever it stands.
+func TestRulesOfAnEndpoint(t *testing.T) {
+	t.Parallel()
+	c := parse(t, `[limits]
+rate = 1
+[[endpoints.overrides]]
+endpoint = "webhook https://a.example/*"
+limits = { rate = 2 }
+[[endpoints.overrides]]
+endpoint = "webhook https://a.example/orders/*"
+limits = { rate = 3 }
+breaker = { enabled = false }
+[[endpoints.overrides]]
+endpoint = "webhook https://a.example/o*"
+limits = { rate = 4 }
+[[endpoints.overrides]]
+endpoint = "webhook *"
+limits = { rate = 5 }
+[[endpoints.overrides]]
+endpoint = "webhook https://b"
+limits = { rate = 6 }
+`+minimal+`type = "log"`, nil)
+	for name, rate := range map[string]float64{
+		"slack hooks.slack.com":             1,
+		"webhook https://a.example/":        2,
+		"webhook https://a.example/orders/": 3,
+		"webhook https://a.example/other":   4,
+		"webhook https://c.example":         5,
+		"webhook https://b":                 6,
+		"webhook https://b/":                5,
+	} {
+		breaker, limits := c.Rules(name)
+		if limits.Rate != rate || breaker.Enabled != (rate != 3) || breaker.Probes != 3 {
+			t.Errorf("%s: rate %v, breaker %+v; want rate %v", name, limits.Rate, breaker, rate)
+		}
+	}
+}

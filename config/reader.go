@@ -85,7 +85,7 @@ func (s *scope) fields(target any) {
 			s.tables(key, v.Field(i))
 		case isTable(field.Type):
 			s.child(key).read(pointer.Interface())
-		case field.Type == reflect.TypeFor[*Alert]():
+		case field.Type == reflect.TypeFor[*Alert](), field.Type == reflect.TypeFor[*Fallback]():
 			s.optional(key, v.Field(i))
 		default:
 			s.leaf(key, field.Tag, plain(pointer))

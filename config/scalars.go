@@ -30,6 +30,8 @@ func setText(target any, key, text string) error {
 		*target, err = strconv.Atoi(text)
 	case *int64:
 		*target, err = strconv.ParseInt(text, 10, 64)
+	case *float64:
+		*target, err = parseNumber(text)
 	case *time.Duration:
 		*target, err = parseDuration(key, text)
 	case *slog.Level:
@@ -48,6 +50,8 @@ func wanted(key string, target any) string {
 		return "true or false"
 	case *int, *int64:
 		return "an integer"
+	case *float64:
+		return "a number"
 	case *slog.Level:
 		return "debug, info, warn or error"
 	case *time.Duration:
@@ -96,6 +100,14 @@ func parseDuration(key, text string) (time.Duration, error) {
 	return time.Duration(min(max(n, -limit), limit)) * u, nil
 }
 
+// parseNumber reads a number as people write them: no infinity, no hexadecimal.
+func parseNumber(text string) (float64, error) {
+	if strings.Trim(text, "0123456789.") != "" {
+		return 0, errors.New("not a number")
+	}
+	return strconv.ParseFloat(text, 64)
+}
+
 func parseLevel(text string) (slog.Level, error) {
 	switch text {
 	case "debug":
@@ -121,6 +133,14 @@ func (s *scope) permitted(tag reflect.StructTag, key string, target any) error {
 	}
 	highest := tag.Get("max")
 	value := reflect.ValueOf(target).Elem()
+	if value.CanFloat() {
+		low, _ := parseNumber(lowest) // part of the program, and tested
+		high, _ := parseNumber(highest)
+		if value.Float() < low || value.Float() > high {
+			return fmt.Errorf("must be between %s and %s", lowest, highest)
+		}
+		return nil
+	}
 	if value.Int() < bound(target, key, lowest) || value.Int() > bound(target, key, highest) {
 		return fmt.Errorf("must be between %s and %s", lowest, highest)
 	}

@@ -42,12 +42,16 @@ func schema(t *testing.T) []key {
 		case "job_queue":
 			add("## `[job_queue]`", upper, config.JobQueue{})
 			add("### `[[job_queue.queues]]`", upper+"_QUEUES_N", config.Queue{})
+		case "endpoints":
+			add("## `[endpoints]`", upper, config.Endpoints{})
+			add("### `[[endpoints.overrides]]`", upper+"_OVERRIDES_N", config.Override{})
 		case "alert":
 			add("## `[alert]`", upper, config.Alert{})
 		case "observers":
 			add("## `[[observers]]`", upper+"_N", config.Observer{})
 			add("### `[observers.retry]`", upper+"_N_RETRY", config.Retry{})
 			add("### `[[observers.actions]]`", upper+"_N_ACTIONS_M", config.Action{})
+			add("### `[observers.actions.fallback]`", upper+"_N_ACTIONS_M_FALLBACK", config.Fallback{})
 			for _, kind := range config.ActionTypes() {
 				add("#### `type = \""+kind+"\"`", upper+"_N_ACTIONS_M", reflect.ValueOf(config.NewActionConfig(kind)).Elem().Interface())
 			}
@@ -76,7 +80,8 @@ func isLeaf(t reflect.Type) bool {
 	switch t {
 	case reflect.TypeFor[observer.Secret]():
 		return true
-	case reflect.TypeFor[[]config.Action](), reflect.TypeFor[[]config.Queue](), reflect.TypeFor[*config.Alert]():
+	case reflect.TypeFor[[]config.Action](), reflect.TypeFor[[]config.Queue](), reflect.TypeFor[*config.Alert](),
+		reflect.TypeFor[[]config.Override](), reflect.TypeFor[*config.Fallback]():
 		return false
 	}
 	return t.Kind() != reflect.Struct
@@ -173,7 +178,7 @@ func everySection(heading string) string {
 	if _, quoted, ok := strings.Cut(heading, `type = "`); ok {
 		kind, _, _ = strings.Cut(quoted, `"`)
 	}
-	text := minimal + "type = \"" + kind + "\"\n[alert]\ntype = \"log\"\n[[job_queue.queues]]\nname = \"reports\"\n"
+	text := minimal + "type = \"" + kind + "\"\nfallback = { type = \"log\" }\n[alert]\ntype = \"log\"\n[[job_queue.queues]]\nname = \"reports\"\n[[endpoints.overrides]]\nendpoint = \"webhook https://example.com\"\n"
 	for table, of := range map[string]string{"headers": "webhook", "data": "push"} {
 		if kind == of {
 			text = strings.Replace(text, "[alert]", table+" = { X-Test = \"1\" }\n[alert]", 1)
@@ -214,6 +219,8 @@ func companions(name, text string) map[string]string {
 		}
 	case "retention":
 		return map[string]string{"FRAISEQL_DEAD_LETTERS_RETENTION": "0"}
+	case "burst":
+		return map[string]string{"FRAISEQL_LIMITS_RATE": "1"}
 	case "on_dead":
 		return map[string]string{"FRAISEQL_OBSERVERS_0_ORDER": "strict"}
 	case "queue", "priority", "delay":

@@ -192,12 +192,16 @@ func (s *scope) text(key string, target any, v *value) (string, error) {
 		}
 	case int64:
 		switch target.(type) {
-		case *int, *int64:
+		case *int, *int64, *float64:
 			return strconv.FormatInt(data, 10), nil
 		case *time.Duration:
 			if unit(key) != 0 {
 				return strconv.FormatInt(data, 10), nil
 			}
+		}
+	case float64:
+		if _, ok := target.(*float64); ok {
+			return strconv.FormatFloat(data, 'f', -1, 64), nil
 		}
 	case string:
 		if wantsText(key, target) {
