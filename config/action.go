@@ -206,7 +206,7 @@ func (a *Alert) read(s *scope) {
 const (
 	// WhenDead runs it when the delivery is given up.
 	WhenDead = "dead"
-	// WhenOpen runs it while the circuit breaker of the receiver is open.
+	// WhenOpen runs it also while the circuit breaker of the receiver is open.
 	WhenOpen = "open"
 )
 

@@ -15,8 +15,8 @@ import (
 // sent, retried and dead-lettered like every other, and has no fallback. Nil is
 // no fallback; its fields are required.
 type Fallback struct {
-	// WhenOpen runs it while the circuit breaker of the endpoint is open, in place
-	// of waiting; else it runs when the delivery has become a dead letter.
+	// WhenOpen runs it also while the circuit breaker of the endpoint is open, in
+	// place of waiting. Without, it only runs when the delivery is given up.
 	WhenOpen bool
 	// Delivery makes the delivery of the fallback of d. It has the same key each
 	// time, so that what is handed over twice is stored once.
@@ -49,13 +49,8 @@ func (f *Fallback) Middleware() observer.Middleware[observer.Action] {
 // takes reports whether the fallback is for a delivery that ended so. What may
 // have arrived, and what would be as broken anywhere else, is left to a person.
 func (f *Fallback) takes(err error) bool {
-	_, deferred := observer.DeferredUntil(err)
-	_, untried := observer.NotTriedUntil(err)
-	switch {
-	case f.WhenOpen:
-		return untried && errors.Is(err, ErrOpen)
-	case deferred:
-		return false
+	if _, deferred := observer.DeferredUntil(err); deferred {
+		return f.WhenOpen && refusedByBreaker(err)
 	}
 	switch observer.ReasonOf(err) {
 	case observer.ReasonExhausted, observer.ReasonPermanent, observer.ReasonGone, observer.ReasonExpired:
@@ -63,6 +58,11 @@ func (f *Fallback) takes(err error) bool {
 	default:
 		return false
 	}
+}
+
+func refusedByBreaker(err error) bool {
+	_, untried := observer.NotTriedUntil(err)
+	return untried && errors.Is(err, ErrOpen)
 }
 
 // handOver stores the fallback of d, and gives the error with which d ends. It
@@ -74,7 +74,7 @@ func (f *Fallback) handOver(ctx context.Context, d *observer.Delivery, cause err
 		return observer.Deferred(fmt.Errorf("its fallback cannot be stored: %w; after: %s", err, cause.Error()), time.Now())
 	}
 	f.Wake()
-	if f.WhenOpen { // cause is no longer to be waited for
+	if refusedByBreaker(cause) { // and that is no longer waited for
 		return observer.Permanent(observer.ReasonFallback, fmt.Errorf("handed to its fallback %s: %s", other.Key, cause.Error()))
 	}
 	return fmt.Errorf("%w; handed to its fallback %s", cause, other.Key)

@@ -107,6 +107,9 @@ func (l *layers) buildObserver(o config.Observer, deps config.Deps, compiler *co
 		}
 		built.Actions = append(built.Actions, l.firstPass(o, a, act, set.crowd, planOf(o, a, prints)))
 		set.stored[o.Name] = append(set.stored[o.Name], l.storedAction(o, a, act, built.Condition))
+		if err := l.buildFallback(o, a, deps, set); err != nil {
+			return built, fmt.Errorf("fallback of action %d: %w", i, err)
+		}
 	}
 	return built, nil
 }
@@ -125,10 +128,27 @@ func (c redacted) Match(ctx context.Context, e *observer.Event) (bool, error) {
 	return matched, outbound.Redact(c.redactor, err)
 }
 
+// buildFallback makes the fallback of an action, or a place without one. It only
+// ever runs from the store; when it is given up too, the observer says what
+// becomes of that.
+func (l *layers) buildFallback(o config.Observer, a config.Action, deps config.Deps, set *actions) error {
+	var built storedAction
+	if a.Fallback != nil {
+		act, err := a.Fallback.Action.Build(deps)
+		if err != nil {
+			return fmt.Errorf("(%s): %w", a.Fallback.Action.Type, err)
+		}
+		built = l.storedAction(o, a.Fallback.Action, act, nil)
+	}
+	name := fallbackName(o.Name)
+	set.stored[name] = append(set.stored[name], built)
+	return nil
+}
+
 func (l *layers) storedAction(o config.Observer, a config.Action, act observer.Action, c executor.Condition) storedAction {
 	preparer, _ := act.(observer.Preparer)
 	return storedAction{
-		actionType: a.Type, print: a.Print(), run: l.chain(a, l.deadLetter(o), 0)(act), preparer: preparer,
+		actionType: a.Type, print: a.Print(), run: l.chain(o, a, l.deadLetter(o), 0)(act), preparer: preparer,
 		mayRepeat: a.OnUnknown != config.OnUnknownDeadLetter, dead: l.deadLetter(o), condition: c,
 	}
 }

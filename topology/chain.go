@@ -21,6 +21,7 @@ type layers struct {
 	alerts    map[string]*middleware.Alerts
 	worker    *delivery.Worker
 	endpoints *delivery.Endpoints
+	traffic   *middleware.Traffic
 	lanes     int                // of a relay
 	fallback  time.Duration      // timeout of an attempt of an action that names none
 	stored    *middleware.Stored // what earlier processes left
@@ -33,18 +34,26 @@ type layers struct {
 //   - observe, because its line tells how the delivery ended, whichever layer decided it;
 //   - dead letter, because it takes what every layer inside has given up;
 //   - defer, because it takes what retry cannot wait for, and must not be buried;
-//   - retry, because each attempt gets its own timeout;
+//   - fallback, because it takes what retry has given up or cannot try, before the
+//     dead letter and the deferral decide about it;
+//   - retry, because each attempt asks for its turn and gets its own timeout, and what
+//     is not tried is no attempt;
+//   - breaker, because what it does not let pass takes no turn;
+//   - limit, because waiting for its turn is not the receiver's time;
 //   - report, because the endpoint's health is that of each attempt, a timeout included;
 //   - timeout, which bounds one attempt;
 //   - recover, so that a panic is an attempt like another.
 //
 // On the first pass the alert waits until the dead letter is stored.
-func (l *layers) chain(a config.Action, dead middleware.DeadLetter, budget time.Duration) observer.Middleware[observer.Action] {
+func (l *layers) chain(o config.Observer, a config.Action, dead middleware.DeadLetter, budget time.Duration) observer.Middleware[observer.Action] {
 	return observer.Chain(
 		l.observe.Middleware(),
 		dead.Middleware(),
 		middleware.Defer(),
+		l.fallbackOf(o, a).Middleware(),
 		middleware.Retry(retryOf(a, budget)),
+		l.traffic.Breaker(degrades(a)),
+		l.traffic.Limit(min(lanePatience, budget/2)),
 		middleware.Report(l.endpoints.Attempted),
 		middleware.Timeout(l.timeoutOf(a)),
 		middleware.Recover(),
@@ -93,6 +102,7 @@ func (l *layers) firstPassOf(o config.Observer, a config.Action, act observer.Ac
 		Queued: a.Mode == config.ModeQueued, Delay: a.Delay, Record: a.OnUnknown == config.OnUnknownDeadLetter,
 		Budget: a.Retry.InlineBudget, Crowd: crowd, Preparer: preparer,
 		Lanes: l.stored.Lanes(), Endpoints: l.endpoints, Keep: l.keep, Begin: l.begin, Wake: l.worker.Wake,
+		Traffic: l.traffic, Degrades: degrades(a),
 		Bury: func(ctx context.Context, d *observer.Delivery, cause error) {
 			unalerted.Bury(ctx, d, cause)
 			l.observe.Ended(ctx, d, 0, nil)
@@ -157,7 +167,7 @@ func (l *layers) begin(ctx context.Context, d *observer.Delivery) (middleware.He
 // configuration says about its deliveries.
 func (l *layers) firstPass(o config.Observer, a config.Action, act observer.Action, crowd *middleware.Crowd, plan func(*observer.Delivery)) executor.Action {
 	pass := l.firstPassOf(o, a, act, crowd)
-	run := l.first(pass)(l.chain(a, l.unalerted(o), a.Retry.InlineBudget)(act))
+	run := l.first(pass)(l.chain(o, a, l.unalerted(o), a.Retry.InlineBudget)(act))
 	return executor.Action{
 		Type: a.Type,
 		Run: observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {

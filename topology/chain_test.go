@@ -54,7 +54,7 @@ func newLayers(t *testing.T, store observer.StateStore, out io.Writer) *layers {
 	logger := slog.New(slog.DiscardHandler)
 	endpoints := delivery.NewEndpoints(delivery.EndpointsConfig{Store: store, Logger: logger})
 	return &layers{
-		store: store, stored: stored, endpoints: endpoints, fallback: time.Second, logger: logger,
+		store: store, stored: stored, endpoints: endpoints, traffic: middleware.NewTraffic(middleware.TrafficConfig{}), fallback: time.Second, logger: logger,
 		worker:  delivery.NewWorker(delivery.WorkerConfig{Store: store, Endpoints: endpoints, Owner: "test", Logger: logger}),
 		observe: middleware.Observer{Logger: slog.New(slog.NewTextHandler(out, nil)), Counters: &middleware.Counters{}},
 	}

@@ -80,16 +80,18 @@ func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
 		Store: t.Store, DisableAfter: cfg.Endpoints.DisableAfter, ProbeInterval: cfg.Endpoints.ProbeInterval,
 		Paused: t.paused, Logger: t.logger,
 	})
+	traffic := t.trafficOf(cfg, endpoints)
 	t.Worker = delivery.NewWorker(delivery.WorkerConfig{
-		Store: t.Store, Run: t.RunStored, MayRepeat: t.MayRepeat, Bury: t.giveUp, Owner: t.Owner, Endpoints: endpoints,
+		Store: t.Store, Run: t.RunStored, MayRepeat: t.MayRepeat, Bury: t.giveUp, Owner: t.Owner, Endpoints: endpoints, Traffic: traffic,
 		Concurrency: cfg.JobQueue.WorkerConcurrency, BatchSize: cfg.JobQueue.BatchSize, Queues: queuesOf(cfg),
 		Lease: cfg.JobQueue.Lease, Poll: cfg.JobQueue.PollInterval,
 		DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
 	})
+	traffic.OnChange(t.Worker.Wake)
 	t.layers = &layers{
 		store:   t.Store,
 		observe: middleware.Observer{Logger: t.logger, Counters: t.Counters},
-		worker:  t.Worker, endpoints: endpoints, lanes: cfg.Performance.MaxConcurrency, fallback: cfg.Performance.ConcurrentTimeout,
+		worker:  t.Worker, endpoints: endpoints, traffic: traffic, lanes: cfg.Performance.MaxConcurrency, fallback: cfg.Performance.ConcurrentTimeout,
 		stored: stored, logger: t.logger,
 	}
 	return nil
