@@ -14,11 +14,12 @@ import (
 	"github.com/fraiseql/observer"
 )
 
-// Reasons lists every reason that a dead letter can have.
+// Reasons lists every reason that a dead letter or a dropped delivery can have.
 func Reasons() []observer.Reason {
 	return []observer.Reason{
 		observer.ReasonExhausted, observer.ReasonPermanent, observer.ReasonGone, observer.ReasonCondition, observer.ReasonTemplate,
 		observer.ReasonTooLarge, observer.ReasonMalformed, observer.ReasonUnconfigured, observer.ReasonOutcomeUnknown, observer.ReasonExpired,
+		observer.ReasonFallback,
 	}
 }
 
