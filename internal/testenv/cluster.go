@@ -25,7 +25,7 @@ type cluster struct {
 	port      int
 
 	mu     sync.Mutex
-	server *postmaster // nil while the server is stopped
+	server *process // nil while the server is stopped
 }
 
 // errPortTaken says that something else listens on the chosen port.
@@ -179,7 +179,7 @@ func (c *cluster) url() string {
 }
 
 // stop ends the server the way that how describes, if it runs.
-func (c *cluster) stop(how func(*postmaster) error) error {
+func (c *cluster) stop(how func(*process) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.server == nil {
@@ -193,7 +193,7 @@ func (c *cluster) stop(how func(*postmaster) error) error {
 // remove ends the server at once and removes its directory, with the memory
 // that a killed server leaves behind.
 func (c *cluster) remove() error {
-	err := c.stop((*postmaster).quit)
+	err := c.stop((*process).quit)
 	if lines := c.pidFile(); len(lines) > 6 {
 		if _, id, found := strings.Cut(strings.TrimSpace(lines[6]), " "); found {
 			dropMemory(strings.TrimSpace(id))

@@ -20,6 +20,11 @@
 // variable CI is set. A private server needs binaries (2 or 3): it is started,
 // killed and copied in ways that no URL allows.
 //
+// [Redis] is the URL of an empty Redis database, [PrivateRedis] a server that the
+// test may kill, pause, empty and reconfigure. The server is that of
+// TEST_REDIS_URL, or a binary: TEST_REDIS_SERVER, redis-server or valkey-server
+// on the PATH, or Debian's package, installed as that of PostgreSQL is.
+//
 // What was started ends with the process that started it, also when that is
 // killed: see workspace. [Main] ends it before the process does.
 package testenv

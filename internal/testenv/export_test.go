@@ -8,10 +8,15 @@ var (
 	Drop         = drop
 	WithDatabase = withDatabase
 	DatabaseName = databaseName
+	ClaimRedis   = claimRedis
+	ReleaseRedis = releaseRedis
 )
 
 // FindBinaries is findBinaries.
 func FindBinaries(ctx context.Context) (string, error) { return findBinaries(ctx) }
+
+// FindRedis is findRedis.
+func FindRedis(ctx context.Context) (string, error) { return findRedis(ctx) }
 
 // RunContainer returns the URL of a server in a container, and what removes it.
 func RunContainer(ctx context.Context) (url string, remove func() error, err error) {

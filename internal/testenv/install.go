@@ -30,7 +30,7 @@ func findBinaries(ctx context.Context) (string, error) {
 	if dir := installed(ctx); dir != "" {
 		return dir, nil
 	}
-	dir, err := installDebian(ctx)
+	dir, err := installDebian(ctx, "postgresql", installed)
 	if err != nil {
 		return "", fmt.Errorf("no PostgreSQL for this test: set TEST_DATABASE_URL, or install its server: no initdb and postgres in "+
 			"pg_config --bindir, /usr/lib/postgresql/*/bin or on the PATH; Debian's package: %w", err)
@@ -73,9 +73,10 @@ func hasServer(dir string) bool {
 	return true
 }
 
-// installDebian installs the package of the distribution. Test binaries run in
-// parallel: the first installs, the others wait and find what it installed.
-func installDebian(ctx context.Context) (string, error) {
+// installDebian installs a package of the distribution and returns what find
+// finds then. Test binaries run in parallel: the first installs, the others wait
+// and find what it installed.
+func installDebian(ctx context.Context, name string, find func(context.Context) string) (string, error) {
 	if os.Geteuid() != 0 {
 		return "", errors.New("only root can install it")
 	}
@@ -89,23 +90,23 @@ func installDebian(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("wait for another test that installs it: %w", err)
 	}
 	defer func() { report(lock.Unlock()) }()
-	if dir := installed(ctx); dir != "" {
-		return dir, nil
+	if found := find(ctx); found != "" {
+		return found, nil
 	}
-	for _, args := range [][]string{{"update"}, {"install", "-y", "--no-install-recommends", "postgresql"}} {
+	for _, args := range [][]string{{"update"}, {"install", "-y", "--no-install-recommends", name}} {
 		if err := aptGet(ctx, args...); err != nil {
 			return "", err
 		}
 	}
-	if dir := installed(ctx); dir != "" {
-		return dir, nil
+	if found := find(ctx); found != "" {
+		return found, nil
 	}
-	return "", errors.New("it was installed and has no initdb and postgres")
+	return "", fmt.Errorf("%s was installed and its server is not found", name)
 }
 
 func aptGet(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-q", "-o", "DPkg::Lock::Timeout=300"}, args...)...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1") // no service of the package is started
 	return run(cmd)
 }
 

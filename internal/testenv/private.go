@@ -31,7 +31,7 @@ func (p *Postgres) Start(t testing.TB) {
 // is written down, and a standby that is connected gets everything.
 func (p *Postgres) Stop(t testing.TB) {
 	t.Helper()
-	if err := p.own(t).stop((*postmaster).shutdown); err != nil {
+	if err := p.own(t).stop((*process).shutdown); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -40,7 +40,7 @@ func (p *Postgres) Stop(t testing.TB) {
 // are gone. Start recovers: what was committed is there, the rest is not.
 func (p *Postgres) Kill(t testing.TB) {
 	t.Helper()
-	if err := p.own(t).stop((*postmaster).kill); err != nil {
+	if err := p.own(t).stop((*process).kill); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -26,11 +26,15 @@ func detach(*exec.Cmd)                {}
 func killBackend(int) error           { return errNotHere }
 func dropMemory(string)               {}
 
-type postmaster struct{}
+type process struct{}
 
-func (*cluster) launch(context.Context) (*postmaster, error) { return nil, errNotHere }
-func (*postmaster) pid() int                                 { return 0 }
-func (*postmaster) gone(time.Duration) bool                  { return true }
-func (*postmaster) shutdown() error                          { return errNotHere }
-func (*postmaster) quit() error                              { return errNotHere }
-func (*postmaster) kill() error                              { return errNotHere }
+func spawn(string, *exec.Cmd, string) (*process, error) { return nil, errNotHere }
+
+func (*cluster) launch(context.Context) (*process, error) { return nil, errNotHere }
+func (*process) pid() int                                 { return 0 }
+func (*process) gone(time.Duration) bool                  { return true }
+func (*process) shutdown() error                          { return errNotHere }
+func (*process) quit() error                              { return errNotHere }
+func (*process) pause() error                             { return errNotHere }
+func (*process) resume() error                            { return errNotHere }
+func (*process) kill() error                              { return errNotHere }

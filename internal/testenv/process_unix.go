@@ -83,17 +83,24 @@ func detach(cmd *exec.Cmd) {
 	cmd.SysProcAttr.Setsid = true
 }
 
-// postmaster is a running server. All its processes hold the writing end of a
+// process is a running server. All its processes hold the writing end of a
 // pipe that nothing is written to: it reaches its end when the last of them is
 // gone, so that waiting takes neither a goroutine nor a guess.
-type postmaster struct {
+type process struct {
+	name string // of the product, for messages
 	cmd  *exec.Cmd
 	life *os.File
 }
 
 // launch starts the server process.
-func (c *cluster) launch(ctx context.Context) (*postmaster, error) {
-	log, err := os.OpenFile(c.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+func (c *cluster) launch(ctx context.Context) (*process, error) {
+	w := c.workspace
+	return spawn("PostgreSQL", w.command(ctx, filepath.Join(w.bin, "postgres"), "-D", c.data(), "-p", strconv.Itoa(c.port)), c.logFile())
+}
+
+// spawn starts a server whose output goes to the end of a log file.
+func spawn(name string, cmd *exec.Cmd, logFile string) (*process, error) {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -102,21 +109,19 @@ func (c *cluster) launch(ctx context.Context) (*postmaster, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := c.workspace
-	cmd := w.command(ctx, filepath.Join(w.bin, "postgres"), "-D", c.data(), "-p", strconv.Itoa(c.port))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{write}
 	detach(cmd)
 	if err := errors.Join(cmd.Start(), write.Close()); err != nil {
 		return nil, errors.Join(err, read.Close())
 	}
-	return &postmaster{cmd: cmd, life: read}, nil
+	return &process{name: name, cmd: cmd, life: read}, nil
 }
 
-func (p *postmaster) pid() int { return p.cmd.Process.Pid }
+func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // gone waits for the end of all processes, and reports whether it came in time.
-func (p *postmaster) gone(within time.Duration) bool {
+func (p *process) gone(within time.Duration) bool {
 	if err := p.life.SetReadDeadline(time.Now().Add(within)); err != nil {
 		return false
 	}
@@ -129,39 +134,50 @@ func (p *postmaster) gone(within time.Duration) bool {
 }
 
 // shutdown ends the server as `pg_ctl stop` does: it writes everything down.
-func (p *postmaster) shutdown() error { return p.end(syscall.SIGINT) }
+func (p *process) shutdown() error { return p.end(syscall.SIGINT) }
 
 // quit ends the server at once; the next start recovers from the log.
-func (p *postmaster) quit() error { return p.end(syscall.SIGQUIT) }
+func (p *process) quit() error { return p.end(syscall.SIGQUIT) }
 
-func (p *postmaster) end(signal os.Signal) error {
+func (p *process) end(signal os.Signal) error {
 	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	if p.gone(patience) {
 		return nil
 	}
-	return errors.Join(fmt.Errorf("PostgreSQL did not end within %s of %s", patience, signal), p.kill())
+	return errors.Join(fmt.Errorf("%s did not end within %s of %s", p.name, patience, signal), p.kill())
 }
 
 // kill ends every process with SIGKILL: nothing is written, nothing tidied up.
-// The postmaster is stopped first, or it would start new processes and tell its
+// The first one is stopped before, or it would start new processes and tell its
 // children to end.
-func (p *postmaster) kill() error {
+func (p *process) kill() error {
 	pid := p.pid()
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err == nil {
-		var status syscall.WaitStatus
-		_, _ = syscall.Wait4(pid, &status, syscall.WUNTRACED, nil) // until it has stopped
-	}
+	_ = p.pause() // one that is gone already needs none of this
 	victims, err := children(pid)
 	for _, victim := range append(victims, pid) {
 		_ = syscall.Kill(victim, syscall.SIGKILL) // one that is gone already needs none
 	}
 	if !p.gone(patience) {
-		err = errors.Join(err, errors.New("processes of PostgreSQL survived SIGKILL"))
+		err = errors.Join(err, fmt.Errorf("processes of %s survived SIGKILL", p.name))
 	}
 	return err
 }
+
+// pause stops the process with SIGSTOP and returns when it has stopped. One that
+// has been stopped already must be resumed first: its stop is told only once.
+func (p *process) pause() error {
+	err := syscall.Kill(p.pid(), syscall.SIGSTOP)
+	if err == nil {
+		var status syscall.WaitStatus
+		_, err = syscall.Wait4(p.pid(), &status, syscall.WUNTRACED, nil)
+	}
+	return err
+}
+
+// resume lets a stopped process go on.
+func (p *process) resume() error { return syscall.Kill(p.pid(), syscall.SIGCONT) }
 
 // children returns the processes that pid started.
 func children(pid int) ([]int, error) {

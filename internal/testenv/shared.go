@@ -20,6 +20,11 @@ type environment struct {
 	server once[*Postgres]
 	place  once[*workspace]
 	docker *container
+
+	redisMu     sync.Mutex
+	redisServer once[string] // the URL
+	redisPlace  once[*redisWorkspace]
+	redisShared *redisNode // nil when the server is not ours
 }
 
 // once is a result that is found out once, also when it is an error.
@@ -80,8 +85,56 @@ func (e *environment) findPlace(ctx context.Context) (*workspace, error) {
 	})
 }
 
+// redis returns the URL of the shared Redis.
+func (e *environment) redis(ctx context.Context) (string, error) {
+	e.redisMu.Lock()
+	defer e.redisMu.Unlock()
+	return e.redisServer.get(func() (string, error) {
+		if url := os.Getenv("TEST_REDIS_URL"); url != "" {
+			return url, nil
+		}
+		w, err := e.findRedisPlace(context.WithoutCancel(ctx))
+		if err != nil {
+			return "", err
+		}
+		if e.redisShared, err = w.newNode(context.WithoutCancel(ctx), nil); err != nil {
+			return "", err
+		}
+		return e.redisShared.url(), nil
+	})
+}
+
+// redisWorkspace returns where private Redis servers are made.
+func (e *environment) redisWorkspace(ctx context.Context) (*redisWorkspace, error) {
+	e.redisMu.Lock()
+	defer e.redisMu.Unlock()
+	return e.findRedisPlace(context.WithoutCancel(ctx))
+}
+
+func (e *environment) findRedisPlace(ctx context.Context) (*redisWorkspace, error) {
+	return e.redisPlace.get(func() (*redisWorkspace, error) {
+		binary, err := findRedis(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return newRedisWorkspace(ctx, binary)
+	})
+}
+
+func (e *environment) endRedis() {
+	e.redisMu.Lock()
+	defer e.redisMu.Unlock()
+	if e.redisShared != nil {
+		report(e.redisShared.remove())
+	}
+	if e.redisPlace.value != nil {
+		report(e.redisPlace.value.remove())
+	}
+}
+
 // end stops what was started. Nobody may ask for a server afterwards.
 func (e *environment) end() {
+	e.endRedis()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.server.value != nil && e.server.value.cluster != nil {
