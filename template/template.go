@@ -71,6 +71,7 @@ func (k Kind) String() string {
 type Template struct {
 	source string
 	kind   Kind
+	name   string // of the kind, for messages
 	parts  []part
 	format format
 }
@@ -141,7 +142,25 @@ func (c *Compiler) Compile(src string, kind Kind) (*Template, error) {
 	if err := f.prepare(parts); err != nil {
 		return nil, err
 	}
-	return &Template{source: src, kind: kind, parts: parts, format: f}, nil
+	return &Template{source: src, kind: kind, name: kind.String(), parts: parts, format: f}, nil
+}
+
+// CompileEscaped is [Compiler.Compile] for a language that this package does not
+// know: each value, as text, goes through escape, which may refuse it. name is
+// the language in error messages. The template is of kind [Text].
+func (c *Compiler) CompileEscaped(src, name string, escape func(value string) (string, error)) (*Template, error) {
+	parts, err := split(src, c.env)
+	if err != nil {
+		return nil, err
+	}
+	write := func(b []byte, _ *part, v value) ([]byte, error) {
+		s, err := text(v)
+		if err == nil {
+			s, err = escape(s)
+		}
+		return append(b, s...), err
+	}
+	return &Template{source: src, kind: Text, name: name, parts: parts, format: format{prepare: anywhere, write: write}}, nil
 }
 
 // Compile is [Compiler.Compile] in an environment of its own.
@@ -199,7 +218,7 @@ func (t *Template) Render(ctx context.Context, e *observer.Event) (string, error
 	}
 	if t.format.finish != nil {
 		if err := t.format.finish(rendered, spans); err != nil {
-			return "", permanent(fmt.Errorf("render %v: %w", t.kind, err))
+			return "", permanent(fmt.Errorf("render %s: %w", t.name, err))
 		}
 	}
 	return string(rendered), nil
@@ -209,7 +228,7 @@ func (t *Template) failure(p *part, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return permanent(fmt.Errorf("render %v: {{ %s }} at %s: %w", t.kind, p.text, p.at, err))
+	return permanent(fmt.Errorf("render %s: {{ %s }} at %s: %w", t.name, p.text, p.at, err))
 }
 
 func permanent(err error) error { return observer.Permanent(observer.ReasonTemplate, err) }

@@ -283,6 +283,36 @@ func TestAddress(t *testing.T) {
 	})
 }
 
+func TestEscapedValues(t *testing.T) {
+	t.Parallel()
+	compiler, err := template.NewCompiler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shout := func(value string) (string, error) {
+		if value == "" {
+			return "", errors.New("nothing to shout")
+		}
+		return strings.ToUpper(value), nil
+	}
+	render := func(src string) (string, error) {
+		tmpl, err := compiler.CompileEscaped(src, "shouting", shout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tmpl.Render(t.Context(), event())
+	}
+	if got, err := render(`said {{ 'a' + "b" }}: {{ 1 }}`); err != nil || got != "said AB: 1" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := render(`said {{ '' }}`); observer.ReasonOf(err) != observer.ReasonTemplate || !strings.Contains(err.Error(), "render shouting") {
+		t.Errorf("%v, want a permanent error that names the language", err)
+	}
+	if _, err := compiler.CompileEscaped(`{{ nope }}`, "shouting", shout); err == nil {
+		t.Error("an unknown variable compiled")
+	}
+}
+
 func TestStaticAndString(t *testing.T) {
 	t.Parallel()
 	for src, static := range map[string]bool{``: true, `plain`: true, `{{ 'x' }}`: false, `a {{ data.id }}`: false} {
