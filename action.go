@@ -13,6 +13,10 @@ import (
 // means one body. It makes one attempt: retries, timeouts and dead letters are
 // middleware. Errors say whether trying again can help ([Permanent],
 // [RetryAfter]) and contain no secret.
+//
+// One that keeps connections is also an [io.Closer]. Close is called when its
+// configuration was replaced or the process ends; deliveries that have it
+// already still run, and the last of them closes what it used.
 type Action interface {
 	Execute(ctx context.Context, d *Delivery) (Result, error)
 }

@@ -3,17 +3,21 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/action/cache"
+	"github.com/fraiseql/observer/action/database"
 	"github.com/fraiseql/observer/action/discord"
 	"github.com/fraiseql/observer/action/email"
 	actionlog "github.com/fraiseql/observer/action/log"
+	"github.com/fraiseql/observer/action/nats"
 	"github.com/fraiseql/observer/action/push"
+	"github.com/fraiseql/observer/action/search"
 	"github.com/fraiseql/observer/action/slack"
 	"github.com/fraiseql/observer/action/sms"
 	"github.com/fraiseql/observer/action/teams"
@@ -84,12 +88,22 @@ func newActionConfig(actionType string) any {
 		return &teams.Config{}
 	case "discord":
 		return &discord.Config{}
+	case "database":
+		return &database.Config{}
+	case "cache":
+		return &cache.Config{}
+	case "nats":
+		return &nats.Config{}
+	case "search":
+		return &search.Config{}
 	}
 	return nil
 }
 
 // Build makes the action. An invalid configuration gives
-// [observer.FieldError]s, joined.
+// [observer.FieldError]s, joined. An action that is an [io.Closer] holds
+// connections once it has run: it is closed when no more deliveries are handed
+// to it, those that still run finish.
 func (a Action) Build(d Deps) (observer.Action, error) {
 	switch cfg := a.Config.(type) {
 	case *webhook.Config:
@@ -108,9 +122,24 @@ func (a Action) Build(d Deps) (observer.Action, error) {
 		return built(teams.New(*cfg, d.Network.HTTPClient()))
 	case *discord.Config:
 		return built(discord.New(*cfg, d.Network.HTTPClient()))
+	case *database.Config:
+		return built(database.New(*cfg, d.Network.DialContext))
+	case *cache.Config:
+		return built(cache.New(*cfg, d.Network.DialContext))
+	case *nats.Config:
+		return built(nats.New(*cfg, d.Network.DialContext))
+	case *search.Config:
+		return built(search.New(*cfg, d.Network.HTTPClient()))
 	}
 	return nil, &observer.FieldError{Field: "type", Err: checkType(a.Type)}
 }
+
+// The actions that hold connections.
+var (
+	_ io.Closer = (*database.Action)(nil)
+	_ io.Closer = (*cache.Action)(nil)
+	_ io.Closer = (*nats.Action)(nil)
+)
 
 // built keeps a nil pointer from becoming an action that is not nil.
 func built[A observer.Action](a A, err error) (observer.Action, error) {
@@ -121,19 +150,16 @@ func built[A observer.Action](a A, err error) (observer.Action, error) {
 }
 
 func actionTypes() []string {
-	return []string{"webhook", "slack", "email", "log", "sms", "push", "teams", "discord"}
+	return []string{
+		"webhook", "slack", "email", "log", "sms", "push", "teams", "discord", "database", "cache", "nats", "search",
+	}
 }
-
-// laterTypes are action types that FraiseQL users know and this version lacks.
-func laterTypes() []string { return []string{"search", "cache", "database"} }
 
 // checkType says why there is no action of a type.
 func checkType(actionType string) error {
 	switch {
 	case actionType == "":
 		return fmt.Errorf("is missing: write %s", list(actionTypes()))
-	case slices.Contains(laterTypes(), actionType):
-		return fmt.Errorf("%q %s (available: %s)", actionType, notAvailable, strings.Join(actionTypes(), ", "))
 	}
 	message := "unknown action type " + strconv.Quote(actionType)
 	if best := nearest(actionType, actionTypes()); best != "" {

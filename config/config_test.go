@@ -218,7 +218,7 @@ func TestActionsAreBuilt(t *testing.T) {
 	if _, ok := built.(*webhook.Action); !ok || err != nil {
 		t.Errorf("built %T, %v", built, err)
 	}
-	for kind, want := range map[string]string{"search": "not available in this version", "hook": "unknown action type", "": "is missing"} {
+	for kind, want := range map[string]string{"hook": "unknown action type", "": "is missing"} {
 		built, err := config.Action{Type: kind}.Build(deps)
 		if built != nil || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("type %q: built %v, %v; want %q", kind, built, err, want)

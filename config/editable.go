@@ -22,6 +22,12 @@ func Editable(actionType string) []string {
 		return []string{"title", "text", "card"}
 	case "discord":
 		return []string{"text", "embeds"}
+	case "database":
+		return []string{"params"}
+	case "cache":
+		return []string{"key"}
+	case "nats", "search":
+		return []string{"body"}
 	}
 	return nil
 }

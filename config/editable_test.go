@@ -29,6 +29,11 @@ func TestNoAddressIsEditable(t *testing.T) {
 		"push":    {"target"},
 		"teams":   {},
 		"discord": {},
+
+		"database": {"function"},
+		"cache":    {"action"},
+		"nats":     {"subject"},
+		"search":   {"operation", "index", "id", "version"},
 	}
 	for _, kind := range config.ActionTypes() {
 		fixed, ok := addressed[kind]

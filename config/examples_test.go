@@ -43,6 +43,8 @@ func TestExamplesOfActions(t *testing.T) {
 		"HOOK_SECRET": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "HOOK_TOKEN": "hook-token", "SLACK_WEBHOOK": "https://hooks.slack.com/x",
 		"SMTP_PASSWORD": "smtp-password", "TWILIO_AUTH_TOKEN": "auth-token", "FIREBASE_KEY": serviceAccount(t),
 		"TEAMS_WEBHOOK": "https://teams.example.com/x", "DISCORD_WEBHOOK": "https://discord.com/api/webhooks/1/x",
+		"WAREHOUSE_URL": "postgres://observer@warehouse.example.com/shop", "REDIS_URL": "rediss://redis.example.com",
+		"NATS_URL": "tls://nats.example.com", "SEARCH_PASSWORD": "search-password",
 	}
 	kinds := map[string]bool{}
 	for _, block := range regexp.MustCompile(`(?m)(^ {4}.*\n|^\n)+`).FindAllString(string(document), -1) {

@@ -32,6 +32,10 @@ import (
 //	push     project_id, token, topic, condition, title_template, body_template, data, api_url
 //	teams    webhook_url, title_template, message_template, card_template
 //	discord  webhook_url, thread_id, username, message_template, embeds_template
+//	database url, function_name, params
+//	cache    url, key_pattern, action
+//	nats     url, subject, body_template, ack
+//	search   url, index, id_template, body_template, update
 //
 // Secrets do not: what comes from the environment counts by the name of its
 // variable, and credentials that the file has in plain text are left out. So a
@@ -85,7 +89,7 @@ func (a Action) identity() []part {
 			{"embeds_template", a.given("embeds_template", cfg.EmbedsTemplate)},
 		}
 	}
-	return nil
+	return a.serverIdentity()
 }
 
 func (a Action) smsIdentity(cfg *sms.Config) []part {

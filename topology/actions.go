@@ -2,7 +2,9 @@ package topology
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 
@@ -25,6 +27,26 @@ type actions struct {
 	// alert is that of the [alert] section for what is no dead letter; nil when
 	// there is none.
 	alert *middleware.Alerts
+	// closers are the actions that hold connections.
+	closers []io.Closer
+}
+
+// build makes an action of the set.
+func (s *actions) build(a config.Action, deps config.Deps) (observer.Action, error) {
+	act, err := a.Build(deps)
+	if closer, ok := act.(io.Closer); ok && err == nil {
+		s.closers = append(s.closers, closer)
+	}
+	return act, err
+}
+
+// close ends what the actions keep open. Deliveries that run finish.
+func (s *actions) close() error {
+	var err error
+	for _, closer := range s.closers {
+		err = errors.Join(err, closer.Close())
+	}
+	return err
 }
 
 // storedAction runs the deliveries of one action that are in the store.
@@ -101,7 +123,7 @@ func (l *layers) buildObserver(o config.Observer, deps config.Deps, compiler *co
 		prints[i] = a.Print()
 	}
 	for i, a := range o.Actions {
-		act, err := a.Build(deps)
+		act, err := set.build(a, deps)
 		if err != nil {
 			return built, fmt.Errorf("action %d (%s): %w", i, a.Type, err)
 		}
@@ -158,7 +180,7 @@ func (l *layers) storedAction(o config.Observer, a config.Action, act observer.A
 func (l *layers) buildAlerts(cfg *config.Config, deps config.Deps, set *actions) error {
 	alerts := map[string]*middleware.Alerts{}
 	add := func(name string, a *config.Alert) error {
-		act, err := a.Action.Build(deps)
+		act, err := set.build(a.Action, deps)
 		if err != nil {
 			return fmt.Errorf("alert (%s): %w", a.Action.Type, err)
 		}

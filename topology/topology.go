@@ -121,20 +121,21 @@ func (t *Topology) deps(cfg *config.Config) config.Deps {
 }
 
 // Reload puts the observers and alerts of cfg in place of the present ones, with
-// the mail server and the retries that cfg gives them, all or none. What else
-// differs needs a restart; see config.Config.Diff.
+// the mail server and the retries that cfg gives them, all or none, and closes
+// what those held once their deliveries have ended. What else differs needs a
+// restart; see config.Config.Diff.
 func (t *Topology) Reload(cfg *config.Config) error {
 	set, err := t.layers.buildActions(cfg, t.deps(cfg))
 	if err != nil {
 		return err
 	}
-	t.actions.Store(set)
+	replaced := t.actions.Swap(set)
 	t.Executor.Replace(set.observers)
-	return nil
+	return replaced.close()
 }
 
-// Close releases the state store.
-func (t *Topology) Close() error { return t.Store.Close() }
+// Close closes the connections of the actions and releases the state store.
+func (t *Topology) Close() error { return errors.Join(t.actions.Load().close(), t.Store.Close()) }
 
 func maxActions(cfg *config.Config) int {
 	if !cfg.Performance.EnableConcurrent {

@@ -363,6 +363,7 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 		"a long name":   {database.Config{URL: good, FunctionName: strings.Repeat("f", 64)}, []string{"function_name"}},
 		"no list":       {database.Config{URL: good, FunctionName: "f", Params: `"x"`}, []string{"params"}},
 		"a placeholder": {database.Config{URL: good, FunctionName: "f", Params: `{{ data }}`}, []string{"params"}},
+		"limits":        {database.Config{URL: good, FunctionName: "f", StatementTimeout: -1, MaxConnections: 101}, []string{"statement_timeout", "max_connections"}},
 		"bad JSON":      {database.Config{URL: good, FunctionName: "f", Params: `[1,`}, []string{"params"}},
 	} {
 		_, err := database.New(c.cfg, (&net.Dialer{}).DialContext)

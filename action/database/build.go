@@ -25,6 +25,7 @@ import (
 
 const (
 	defaultConnections = 4
+	maxConnections     = 100
 	// maxIdentifier is the length of a PostgreSQL name in bytes.
 	maxIdentifier = 63
 	idleTime      = time.Minute
@@ -48,7 +49,8 @@ func New(cfg Config, dial Dial) (*Action, error) {
 	function, functionErr := quoteFunction(cfg.FunctionName)
 	params, paramsErr := compileParams(templates, cfg.Params)
 	pool, urlErr := poolConfig(cfg)
-	err = errors.Join(invalid("url", urlErr), invalid("function_name", functionErr), invalid("params", paramsErr))
+	err = errors.Join(invalid("url", urlErr), invalid("function_name", functionErr), invalid("params", paramsErr),
+		checkLimits(cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +63,17 @@ func New(cfg Config, dial Dial) (*Action, error) {
 		endpoint: outbound.Endpoint(redactor, "database", place, "/"+server.Database, false),
 		pool:     connection.New(func(ctx context.Context) (*client, error) { return newClient(ctx, pool, dial) }, (*client).close, nil),
 	}, nil
+}
+
+func checkLimits(cfg Config) error {
+	var timeout, connections error
+	if cfg.StatementTimeout < 0 {
+		timeout = errors.New("must not be negative")
+	}
+	if cfg.MaxConnections < 0 || cfg.MaxConnections > maxConnections {
+		connections = fmt.Errorf("must be from 1 to %d", maxConnections)
+	}
+	return errors.Join(invalid("statement_timeout", timeout), invalid("max_connections", connections))
 }
 
 // client is a pool and the connections that it has.
@@ -138,7 +151,7 @@ func poolConfig(cfg Config) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, errors.New("is not the URL of a PostgreSQL database: a port or a parameter in it cannot be read")
 	}
-	pool.MaxConns = int32(cmp.Or(max(0, min(cfg.MaxConnections, 1000)), defaultConnections)) //nolint:gosec // at most 1000
+	pool.MaxConns = int32(cmp.Or(max(0, min(cfg.MaxConnections, maxConnections)), defaultConnections)) //nolint:gosec // at most 100
 	pool.MinConns, pool.MinIdleConns = 0, 0
 	pool.MaxConnIdleTime = idleTime
 	server := pool.ConnConfig

@@ -19,9 +19,10 @@ type Config struct {
 	Params string `toml:"params"`
 	// StatementTimeout ends the function on the server; what is left of the
 	// attempt unless set. It is never longer than that.
-	StatementTimeout time.Duration `toml:"statement_timeout" default:"0s" min:"0s" max:"24h"`
-	// MaxConnections bounds the connections of this action; 4 unless set.
-	MaxConnections int `toml:"max_connections" default:"4" min:"1" max:"100"`
+	StatementTimeout time.Duration `toml:"statement_timeout"`
+	// MaxConnections bounds the connections of this action; 4 unless set, at
+	// most 100.
+	MaxConnections int `toml:"max_connections"`
 
 	// Redactor knows the secrets that the configuration took from the environment.
 	Redactor observer.Redactor `toml:"-"`
