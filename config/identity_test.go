@@ -229,3 +229,27 @@ func TestPrintIsStored(t *testing.T) {
 		t.Errorf("%s and %s", broken.Print(), unknown.Print())
 	}
 }
+
+// TestPrintOfServers: what leads to a server and what is done there counts, its
+// user and password do not.
+func TestPrintOfServers(t *testing.T) {
+	t.Parallel()
+	for kind, c := range map[string]struct{ keys, url, other, change string }{
+		"database": {`function_name = "f"`, "postgres://u:%s@db.example.com/shop", "postgres://u:p@db.example.com/other", `function_name = "g"`},
+		"cache":    {`key_pattern = "k"`, "redis://u:%s@redis.example.com/1", "redis://u:p@redis.example.com/2", `key_pattern = "l"`},
+		"nats":     {`subject = "s"`, "nats://u:%s@a.example.com,nats://b.example.com", "nats://u:p@a.example.com", `subject = "t"`},
+	} {
+		prints := func(url, keys string) string {
+			return printOf(t, "type = \""+kind+"\"\nurl = \""+url+"\"\n"+keys+"\n", nil)
+		}
+		one := prints(strings.Replace(c.url, "%s", "p", 1), c.keys)
+		if again := prints(strings.Replace(c.url, "%s", "q", 1), c.keys); again != one {
+			t.Errorf("%s: another password makes another fingerprint", kind)
+		}
+		for _, other := range []string{prints(c.other, c.keys), prints(strings.Replace(c.url, "%s", "p", 1), c.change)} {
+			if other == one {
+				t.Errorf("%s: one fingerprint for two actions", kind)
+			}
+		}
+	}
+}
