@@ -191,6 +191,7 @@ type ErrorCount struct {
 type StateStore interface {
 	CheckpointStore
 	DeliveryStore
+	DedupStateStore
 	// Close releases the store. Nothing may be called afterwards.
 	Close() error
 }

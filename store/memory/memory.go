@@ -44,6 +44,7 @@ type Store struct {
 	endpoints   map[string]observer.Endpoint
 	places      uint64 // the last one given
 	dead        int    // how many of rows are stored as dead
+	dedup       dedup
 }
 
 var _ observer.StateStore = (*Store)(nil)
@@ -60,6 +61,7 @@ func New(cfg Config) *Store {
 		maxDead: cfg.MaxDead, now: cfg.Now,
 		checkpoints: map[string]observer.Checkpoint{}, rows: map[string]*row{},
 		lanes: map[string][]*row{}, endpoints: map[string]observer.Endpoint{},
+		dedup: newDedup(),
 	}
 }
 

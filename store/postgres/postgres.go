@@ -140,6 +140,7 @@ type Store struct {
 	texts    encoding
 	bands    *bands
 	pruner   pruner
+	dedup    dedup
 	// The writers are nil when read-only.
 	writer, deadWriter *writer
 	close              func()
@@ -162,6 +163,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open state store: %w", err)
 	}
 	s := &Store{schema: name, maxDead: cfg.MaxDead, now: cfg.Now, readOnly: cfg.ReadOnly, bands: newBands()}
+	s.dedup = s.newDedup()
 	if err := s.open(ctx, cfg.URL.Reveal()); err != nil {
 		return nil, fmt.Errorf("open state store: %w", err)
 	}

@@ -12,13 +12,13 @@ import (
 
 // writeQueries are the statements that run on the writing connection.
 func writeQueries() []string {
-	return []string{
+	return append([]string{
 		saveCheckpoint, saveEndpoint, removeEndpoint, isEndpointThere,
 		insertDelivery, existsDelivery, findDelivery, updateDelivery, requeueDelivery, removeDelivery,
 		laneBlocked, placeBlocked, queueDelivery, releaseLane, unblock, repeats,
 		claimDelivery, claimChosen, extendLease, dueInBand, firstInBand, raiseBand, removeBand,
 		pruneDone, pruneDead,
-	}
+	}, dedupQueries()...)
 }
 
 const selectDelivery = `SELECT ` + columns + ` FROM tb_delivery WHERE key = ?`
