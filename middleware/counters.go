@@ -10,12 +10,20 @@ import (
 // and safe for concurrent use.
 type Counters struct {
 	done, dropped, scheduled, dead, unrecorded atomic.Int64
+
+	dedupDetected, dedupSkipped, dedupBypassed, dedupOpen atomic.Int64
 }
 
 // Counts is one reading of [Counters]. Scheduled counts what has to be tried
 // again, whether or not the outcome of the attempt is known.
 type Counts struct {
 	Done, Dropped, Scheduled, Dead, Unrecorded int64
+
+	// DedupDetected counts deliveries that somebody else had handled or was
+	// handling, and DedupSkipped those of them that were not handled again.
+	// DedupBypassed counts claims that the state store answered in place of Redis,
+	// and DedupOpen deliveries that were handled without a claim.
+	DedupDetected, DedupSkipped, DedupBypassed, DedupOpen int64
 }
 
 // Read returns the counts so far.
@@ -23,8 +31,13 @@ func (c *Counters) Read() Counts {
 	return Counts{
 		Done: c.done.Load(), Dropped: c.dropped.Load(), Scheduled: c.scheduled.Load(),
 		Dead: c.dead.Load(), Unrecorded: c.unrecorded.Load(),
+		DedupDetected: c.dedupDetected.Load(), DedupSkipped: c.dedupSkipped.Load(),
+		DedupBypassed: c.dedupBypassed.Load(), DedupOpen: c.dedupOpen.Load(),
 	}
 }
+
+// Bypassed counts a claim that the state store answered in place of Redis.
+func (c *Counters) Bypassed() { c.dedupBypassed.Add(1) }
 
 // count adds one ending and returns how many deliveries ended the same way.
 func (c *Counters) count(state observer.State, unrecorded error) int64 {
