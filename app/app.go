@@ -105,7 +105,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	counts := a.Counts()
 	a.logger.Info("stopped", "done", counts.Done, "scheduled", counts.Scheduled, "dead", counts.Dead,
-		"dropped", counts.Dropped, "unrecorded", counts.Unrecorded)
+		"dropped", counts.Dropped, "unrecorded", counts.Unrecorded, "duplicates_skipped", counts.DedupSkipped)
 	return errors.Join(errs...)
 }
 

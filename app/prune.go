@@ -33,6 +33,13 @@ func (a *App) prune(ctx context.Context) error {
 			}
 		})
 	})
+	all.Go(func() {
+		regularly(ctx, func() {
+			if err := a.pruneDedup(ctx); err != nil && ctx.Err() == nil {
+				a.logger.Warn("marks of handled deliveries could not be pruned; trying again later", "error", err)
+			}
+		})
+	})
 	for _, db := range a.topology.Databases {
 		all.Go(func() {
 			regularly(ctx, func() {
@@ -90,6 +97,13 @@ func (a *App) pruneDeliveries(ctx context.Context) error {
 		a.logger.Info("finished deliveries pruned", "rows", total)
 	}
 	return failed
+}
+
+func (a *App) pruneDedup(ctx context.Context) (err error) {
+	for removed := pruneBatch; removed == pruneBatch && err == nil; {
+		removed, err = a.topology.Store.PruneDedup(ctx, pruneBatch)
+	}
+	return err
 }
 
 // before is the time up to which a retention keeps nothing; zero when it keeps

@@ -27,6 +27,10 @@ type Config struct {
 	Network Network `toml:"network"`
 	// Performance bounds what runs at once.
 	Performance Performance `toml:"performance"`
+	// Redis is the server that makes things faster, if there is one.
+	Redis Redis `toml:"redis"`
+	// Dedup says how deliveries are kept from being handled twice.
+	Dedup Dedup `toml:"dedup"`
 	// JobQueue says how stored deliveries are run.
 	JobQueue JobQueue `toml:"job_queue"`
 	// Endpoints says when receivers that fail are left alone.
@@ -61,6 +65,9 @@ type Performance struct {
 	// EnableConcurrent runs the actions of an event at once; without it they
 	// run one at a time, in their order.
 	EnableConcurrent bool `toml:"enable_concurrent" default:"true"`
+	// EnableDedup has deliveries handled once however often their events are
+	// handed over.
+	EnableDedup bool `toml:"enable_dedup" default:"false"`
 	// MaxConcurrentActions is how many actions of one event run at once.
 	MaxConcurrentActions int `toml:"max_concurrent_actions" default:"10" min:"1" max:"10000"`
 	// ConcurrentTimeout ends an attempt of an action that names no timeout.

@@ -85,6 +85,7 @@ func (r *reader) read(c *Config) {
 	root.checkDatabases(c)
 	root.checkObservers(c)
 	root.checkRetention(c)
+	root.checkDedup(c)
 	r.checkVariables()
 }
 

@@ -1,7 +1,7 @@
 // Package middleware holds the layers around an action, one file each. They
 // are composed in one place, by package topology, outermost first:
 //
-//	known > first pass > observe > dead letter > defer > fallback > retry >
+//	known > dedup > first pass > observe > dead letter > defer > fallback > retry >
 //	breaker > limit > report > timeout > recover > action
 //
 // A layer decides one thing. What it decides about the delivery as a whole it

@@ -35,7 +35,7 @@ type Endpoints interface {
 }
 
 // FirstPass begins a delivery: in its lane while that is quick, and in the
-// store as soon as it is not. It is the outermost layer but for [Known]; its
+// store as soon as it is not. Outside of it are only [Known] and [Dedup]; its
 // fields are required unless they say otherwise. Whatever it stores with success
 // is handled, so the lane goes on.
 type FirstPass struct {

@@ -25,6 +25,7 @@ type layers struct {
 	lanes     int                // of a relay
 	fallback  time.Duration      // timeout of an attempt of an action that names none
 	stored    *middleware.Stored // what earlier processes left
+	dedup     *middleware.Dedup  // nil when it is turned off
 	logger    *slog.Logger
 }
 
@@ -65,13 +66,17 @@ func (l *layers) chain(o config.Observer, a config.Action, dead middleware.DeadL
 //
 //   - unrecorded, because it tells of what none of the others could store;
 //   - known, because what an earlier process stored has left its line and goes its way;
+//   - dedup, because whatever the first pass makes of the delivery, it is handled then;
 //   - first pass, which decides where the delivery begins: in its lane or in the store.
 func (l *layers) first(pass middleware.FirstPass) observer.Middleware[observer.Action] {
-	return observer.Chain(
+	around := []observer.Middleware[observer.Action]{
 		l.observe.Unrecorded(),
 		middleware.Known{Stored: l.stored, Find: l.store.Delivery, Logger: l.logger}.Middleware(),
-		pass.Middleware(),
-	)
+	}
+	if l.dedup != nil {
+		around = append(around, l.dedup.Middleware())
+	}
+	return observer.Chain(append(around, pass.Middleware())...)
 }
 
 // crowdShare is the part of all lanes that may wait for one endpoint for longer

@@ -17,11 +17,13 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/dedup"
 	"github.com/fraiseql/observer/delivery"
 	"github.com/fraiseql/observer/executor"
 	"github.com/fraiseql/observer/internal/outbound"
 	"github.com/fraiseql/observer/middleware"
 	"github.com/fraiseql/observer/relay"
+	"github.com/fraiseql/observer/store/redis"
 )
 
 // Topology is everything that one process runs, wired and not yet started.
@@ -44,26 +46,32 @@ type Topology struct {
 	layers  *layers
 	actions atomic.Pointer[actions]
 	network *outbound.Network
+	redis   *redis.Client // nil without one
+	dedup   *dedup.Store  // nil unless Redis stands in front of the state store
 	logger  *slog.Logger
 }
 
 // Build wires what cfg describes and opens its state store. Call
 // [Topology.Close] when done.
 func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topology, error) {
+	client, err := OpenRedis(cfg)
+	if err != nil {
+		return nil, err
+	}
 	store, err := OpenStore(ctx, cfg, false)
 	if err != nil {
 		return nil, err
 	}
 	t := &Topology{
-		Store: store, Counters: &middleware.Counters{}, Owner: owner(), Gate: newGate(), logger: logger,
+		Store: store, redis: client, Counters: &middleware.Counters{}, Owner: owner(), Gate: newGate(), logger: logger,
 		network: outbound.New(outbound.Config{Allow: cfg.Network.Allow}),
 	}
 	if err := t.buildLayers(ctx, cfg); err != nil {
-		return nil, errors.Join(err, store.Close())
+		return nil, errors.Join(err, t.Close())
 	}
 	set, err := t.layers.buildActions(cfg, t.deps(cfg))
 	if err != nil {
-		return nil, errors.Join(err, store.Close())
+		return nil, errors.Join(err, t.Close())
 	}
 	t.actions.Store(set)
 	t.Executor = executor.New(executor.Config{MaxConcurrentActions: maxActions(cfg)}, set.observers)
@@ -92,7 +100,7 @@ func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
 		store:   t.Store,
 		observe: middleware.Observer{Logger: t.logger, Counters: t.Counters},
 		worker:  t.Worker, endpoints: endpoints, traffic: traffic, lanes: cfg.Performance.MaxConcurrency, fallback: cfg.Performance.ConcurrentTimeout,
-		stored: stored, logger: t.logger,
+		stored: stored, dedup: t.dedupOf(cfg), logger: t.logger,
 	}
 	return nil
 }
@@ -134,8 +142,10 @@ func (t *Topology) Reload(cfg *config.Config) error {
 	return replaced.close()
 }
 
-// Close closes the connections of the actions and releases the state store.
-func (t *Topology) Close() error { return errors.Join(t.actions.Load().close(), t.Store.Close()) }
+// Close closes the connections of the actions and releases the stores.
+func (t *Topology) Close() error {
+	return errors.Join(append([]error{t.actions.Load().close()}, t.closeAll()...)...)
+}
 
 func maxActions(cfg *config.Config) int {
 	if !cfg.Performance.EnableConcurrent {
