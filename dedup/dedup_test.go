@@ -3,6 +3,7 @@ package dedup_test
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -223,6 +224,59 @@ func TestMarksReachTheStateStoreSoon(t *testing.T) {
 		if v, err := shared.DedupView(t.Context()); err != nil || !v.Agreed {
 			t.Errorf("a session is left: %+v, %v", v, err)
 		}
+	})
+}
+
+// An answer of a place that counts no more does not count either.
+func TestALateAnswerOfTheFrontDoesNotCount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, shared := newCache(), memory.New(memory.Config{})
+		a, b := newProcess("a", c, shared), newProcess("b", c, shared)
+		claim(t, a, "k", "a", observer.DedupClaimed)
+		claim(t, b, "l", "b", observer.DedupClaimed)
+		awaitPlace(t, shared, observer.DedupInFront)
+		a.network.slow(4 * time.Second) // and two on the way back
+		late := make(chan observer.DedupAnswer, 1)
+		go func() {
+			answer, _ := a.ClaimDedup(t.Context(), observer.DedupClaim{Key: "late", Owner: "a"}, time.Minute)
+			late <- answer
+		}()
+		<-time.After(5 * time.Second) // it is made, and the answer is on its way
+		b.network.cut(true, false)
+		claim(t, b, "late", "b", observer.DedupClaimed)
+		if answer := <-late; answer.Standing != observer.DedupBusy {
+			t.Errorf("the late answer is %s", answer.Standing)
+		}
+		a.close(t)
+		b.close(t)
+	})
+}
+
+// A mark that did not reach the fast store while it was being filled is not
+// missing there later.
+func TestAMarkMissingInTheFrontEndsItsEpoch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, shared := newCache(), memory.New(memory.Config{})
+		for i := range 5000 { // so that filling takes a while
+			finish(t, shared, "old "+strconv.Itoa(i))
+		}
+		a, b := newProcess("a", c, shared), newProcess("b", c, shared)
+		a.network.slow(200 * time.Millisecond)
+		b.network.slow(200 * time.Millisecond)
+		claim(t, a, "a mark", "a", observer.DedupClaimed)
+		claim(t, b, "l", "b", observer.DedupClaimed)
+		awaitPlace(t, shared, observer.DedupFilling)
+		<-time.After(800 * time.Millisecond)
+		a.network.cut(true, false)
+		finish(t, a, "a mark")
+		a.network.cut(false, false)
+		<-time.After(time.Minute)
+		awaitPlace(t, shared, observer.DedupInFront)
+		claim(t, b, "a mark", "b", observer.DedupDone)
+		a.close(t)
+		b.close(t)
 	})
 }
 

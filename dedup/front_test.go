@@ -62,7 +62,7 @@ type network struct {
 
 	mu               sync.Mutex
 	noCache, noState bool
-	delay            time.Duration // of every answer
+	delay, slowCache time.Duration // of every answer, and of those of the cache besides
 }
 
 func (n *network) cut(noCache, noState bool) {
@@ -71,10 +71,20 @@ func (n *network) cut(noCache, noState bool) {
 	n.noCache, n.noState = noCache, noState
 }
 
+// slow delays what the cache does for the process.
+func (n *network) slow(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.slowCache = d
+}
+
 // trip takes its time both ways.
-func (n *network) trip(ctx context.Context, cut func() bool, call func() error) error {
+func (n *network) trip(ctx context.Context, slow *time.Duration, cut func() bool, call func() error) error {
 	n.mu.Lock()
 	lost, delay := cut(), n.delay
+	if slow != nil {
+		delay += *slow
+	}
 	n.mu.Unlock()
 	if lost {
 		return errAway
@@ -95,11 +105,11 @@ func (n *network) trip(ctx context.Context, cut func() bool, call func() error) 
 }
 
 func (n *network) toCache(ctx context.Context, call func() error) error {
-	return n.trip(ctx, func() bool { return n.noCache }, call)
+	return n.trip(ctx, &n.slowCache, func() bool { return n.noCache }, call)
 }
 
 func (n *network) toState(ctx context.Context, call func() error) error {
-	return n.trip(ctx, func() bool { return n.noState }, call)
+	return n.trip(ctx, nil, func() bool { return n.noState }, call)
 }
 
 // front is the cache as a process reaches it.

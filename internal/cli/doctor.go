@@ -41,6 +41,11 @@ func (c *cli) doctorCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		more, err := diagnoseRedis(cmd.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		report.Findings = append(report.Findings, more...)
 		worst := report.Worst()
 		err = c.print(diagnosis{worst, report}, func(w io.Writer) { _ = report.WriteText(w, c.width()) })
 		if err == nil && (worst == doctor.Problem || strict && worst == doctor.Warning) {

@@ -31,6 +31,9 @@ func (l *link) client(ctx context.Context, options rueidis.ClientOption) (rueidi
 	select {
 	case <-l.ended:
 		return nil, errClosed
+	default:
+	}
+	select {
 	case <-l.ready:
 		return l.made, l.err
 	case <-ctx.Done():

@@ -101,15 +101,22 @@ func placeOf(text string) string {
 	return "Redis at " + u.Host + strings.TrimSuffix(u.Path, "/")
 }
 
-// do has a call made within the time for a command. It may be made twice.
+// attempts is how often a call is made whose connection turns out to be gone:
+// each of those that were idle finds out by itself.
+const attempts = 4
+
+// do has a call made within the time for a command. It may be made several
+// times.
 func (c *Client) do(ctx context.Context, call func(ctx context.Context, client rueidis.Client) error) error {
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	client, err := c.link.client(limited, c.options)
 	if err == nil {
-		err = call(limited, client)
-		if _, told := rueidis.IsRedisErr(err); err != nil && !told && limited.Err() == nil {
-			err = call(limited, client) // a connection that was idle for long may be gone
+		for range attempts {
+			err = call(limited, client)
+			if _, told := rueidis.IsRedisErr(err); err == nil || told || limited.Err() != nil {
+				break
+			}
 		}
 	}
 	switch {
