@@ -35,9 +35,9 @@ func redisFindings(place string, h redis.Health) []doctor.Finding {
 		server.Do = "give the URL of the primary in [redis] url"
 	}
 	eviction := doctor.Finding{Check: "redis_eviction", Level: doctor.OK, What: "it evicts nothing"}
-	switch {
-	case h.Policy == "noeviction":
-	case h.Policy == "":
+	switch h.Policy {
+	case "noeviction":
+	case "":
 		eviction.Level, eviction.What = doctor.Note, "it does not say whether it evicts keys"
 	default:
 		eviction.Level = doctor.Warning

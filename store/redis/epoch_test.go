@@ -28,11 +28,12 @@ func TestWhatRedisForgotIsNoticed(t *testing.T) {
 		forget  func(t *testing.T, s *testenv.RedisServer)
 		want    string
 	}{
-		"flushed":         {testenv.RedisOptions{}, func(t *testing.T, s *testenv.RedisServer) { s.Command(t, "FLUSHDB") }, "was emptied"},
-		"restarted empty": {testenv.RedisOptions{}, func(t *testing.T, s *testenv.RedisServer) { s.RestartEmpty(t) }, "was emptied"},
+		"flushed":         {testenv.RedisOptions{}, func(t *testing.T, s *testenv.RedisServer) { t.Helper(); s.Command(t, "FLUSHDB") }, "was emptied"},
+		"restarted empty": {testenv.RedisOptions{}, func(t *testing.T, s *testenv.RedisServer) { t.Helper(); s.RestartEmpty(t) }, "was emptied"},
 		// It has everything, and nobody can tell.
-		"restarted": {testenv.RedisOptions{Persistent: true}, func(t *testing.T, s *testenv.RedisServer) { s.Restart(t) }, "was restarted"},
+		"restarted": {testenv.RedisOptions{Persistent: true}, func(t *testing.T, s *testenv.RedisServer) { t.Helper(); s.Restart(t) }, "was restarted"},
 		"evicting": {testenv.RedisOptions{}, func(t *testing.T, s *testenv.RedisServer) {
+			t.Helper()
 			s.Config(t, "maxmemory-policy", "allkeys-random")
 			s.Config(t, "maxmemory", "2mb")
 			for i := range 100 {

@@ -41,7 +41,7 @@ func (h *handlings) Execute(_ context.Context, d *observer.Delivery) (observer.R
 	}
 	h.busy[d.Key] = true
 	h.mu.Unlock()
-	<-time.After(time.Duration(rand.IntN(20)) * time.Millisecond) //nolint:gosec // a test
+	<-time.After(time.Duration(rand.IntN(20)) * time.Millisecond)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.busy[d.Key] = false
@@ -93,6 +93,7 @@ func newRig(t *testing.T) *rig {
 
 // deliver hands an event to a process.
 func (r *rig) deliver(t *testing.T, event int64, process int) {
+	t.Helper()
 	d := observer.NewDelivery(&observer.Event{ID: fmt.Sprintf("event-%d", event), TenantID: "t"}, "notify", 0, "webhook")
 	began := time.Now()
 	if _, err := r.runs[process].Execute(context.WithoutCancel(t.Context()), d); err != nil {
@@ -115,8 +116,8 @@ func (r *rig) load(t *testing.T) (stop func()) {
 	for worker := range 16 {
 		delivering.Go(func() {
 			for ctx.Err() == nil {
-				event := r.events.Load() - rand.Int64N(50) //nolint:gosec // a test
-				if event < 0 || rand.IntN(3) == 0 {        //nolint:gosec // a test
+				event := r.events.Load() - rand.Int64N(50)
+				if event < 0 || rand.IntN(3) == 0 {
 					event = r.events.Add(1)
 				}
 				r.deliver(t, event, worker%2)
@@ -154,28 +155,33 @@ func TestInvariant8OutagesOfRedisLoseAndRepeatNothing(t *testing.T) {
 	t.Parallel()
 	for name, outage := range map[string]func(t *testing.T, s *testenv.RedisServer){
 		"killed": func(t *testing.T, s *testenv.RedisServer) {
+			t.Helper()
 			s.Stop(t)
 			wait(2 * time.Second)
 			s.Restart(t)
 		},
 		"paused": func(t *testing.T, s *testenv.RedisServer) {
+			t.Helper()
 			s.Pause(t)
 			wait(2 * time.Second)
 			s.Resume(t)
 		},
-		"flushed":         func(t *testing.T, s *testenv.RedisServer) { s.Command(t, "FLUSHALL") },
-		"restarted empty": func(t *testing.T, s *testenv.RedisServer) { s.RestartEmpty(t) },
+		"flushed":         func(t *testing.T, s *testenv.RedisServer) { t.Helper(); s.Command(t, "FLUSHALL") },
+		"restarted empty": func(t *testing.T, s *testenv.RedisServer) { t.Helper(); s.RestartEmpty(t) },
 		"read-only": func(t *testing.T, s *testenv.RedisServer) {
+			t.Helper()
 			s.Command(t, "REPLICAOF", "127.0.0.1", "1")
 			wait(2 * time.Second)
 			s.Command(t, "REPLICAOF", "NO", "ONE")
 		},
 		"full": func(t *testing.T, s *testenv.RedisServer) {
+			t.Helper()
 			s.Config(t, "maxmemory", "1")
 			wait(2 * time.Second)
 			s.Config(t, "maxmemory", "0")
 		},
 		"evicting": func(t *testing.T, s *testenv.RedisServer) {
+			t.Helper()
 			s.Config(t, "maxmemory-policy", "allkeys-lru")
 			s.Config(t, "maxmemory", "3mb")
 			for i := range 200 { // somebody else's data
