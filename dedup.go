@@ -101,7 +101,8 @@ type DedupStateStore interface {
 	// one life of a process.
 	HoldDedupSession(ctx context.Context, session string, adopted int64, lease time.Duration) error
 	EndDedupSession(ctx context.Context, session string) error
-	// PruneDedup removes up to limit rows that are of no use any more: marks that
-	// were kept for long enough, and claims and sessions that ended long ago.
+	// PruneDedup looks at the oldest limit rows at least, and removes those that
+	// are of no use any more: marks that were kept for long enough, claims and
+	// sessions that ended. There may be more as long as it removes any.
 	PruneDedup(ctx context.Context, limit int) (removed int, err error)
 }

@@ -100,7 +100,7 @@ func (a *App) pruneDeliveries(ctx context.Context) error {
 }
 
 func (a *App) pruneDedup(ctx context.Context) (err error) {
-	for removed := pruneBatch; removed == pruneBatch && err == nil; {
+	for removed := 1; removed > 0 && err == nil; {
 		removed, err = a.topology.Store.PruneDedup(ctx, pruneBatch)
 	}
 	return err

@@ -92,6 +92,19 @@ func testPruneBatch(t *testing.T, s StateSubject) {
 	s.prune(t, 3, 3)
 	s.prune(t, 3, 2)
 	s.prune(t, 3, 0)
+	s.finish(t, lease, "kept")
+	s.finish(t, s.Unit, manyKeys("l", 5)...)
+	s.Pass(2 * s.Unit)
+	removed := 0
+	for n := 1; n > 0; removed += n {
+		var err error
+		if n, err = s.State.PruneDedup(t.Context(), 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if removed != 5 {
+		t.Errorf("removed %d around what is kept, want 5", removed)
+	}
 }
 
 func (s StateSubject) view(t *testing.T, want observer.DedupView) {

@@ -38,10 +38,12 @@ ON CONFLICT (key) DO UPDATE SET owner = '', until = greatest(excluded.until, CAS
 SELECT key, full_key, (extract(epoch FROM until - ` + clock + `) * 1000000)::bigint FROM {{schema}}.tb_dedup
 WHERE key > $2 AND owner = '' AND until > ` + clock + ` ORDER BY key LIMIT $3`
 
+	// Only the oldest rows are looked at: what is kept for as long ends in the order
+	// in which it was made.
 	pruneDedup = `
-WITH gone AS MATERIALIZED (
-    SELECT key FROM {{schema}}.tb_dedup WHERE made_at <= ` + clock + ` AND until <= ` + clock + ` ORDER BY made_at LIMIT $2
-    FOR UPDATE SKIP LOCKED)
+WITH oldest AS MATERIALIZED (SELECT key FROM {{schema}}.tb_dedup ORDER BY made_at LIMIT $2), gone AS MATERIALIZED (
+    SELECT d.key FROM oldest JOIN {{schema}}.tb_dedup AS d ON d.key = oldest.key WHERE d.until <= ` + clock + `
+    FOR UPDATE OF d SKIP LOCKED)
 DELETE FROM {{schema}}.tb_dedup AS d USING gone WHERE d.key = gone.key`
 )
 

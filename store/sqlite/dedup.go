@@ -24,9 +24,10 @@ ON CONFLICT (key) DO UPDATE SET owner = '', until = max(excluded.until, iif(d.ow
 
 	releaseDedup = `DELETE FROM tb_dedup WHERE key = ? AND owner = ? AND owner <> ''`
 
+	// Only the oldest rows are looked at: what is kept for as long ends in the order
+	// in which it was made.
 	pruneDedup = `
-DELETE FROM tb_dedup WHERE key IN (
-    SELECT key FROM tb_dedup WHERE until <= ?1 AND made_at <= ?1 ORDER BY made_at LIMIT ?2)`
+DELETE FROM tb_dedup WHERE until <= ?1 AND key IN (SELECT key FROM tb_dedup ORDER BY made_at LIMIT ?2)`
 
 	selectDedupMarks = `
 SELECT key, until FROM tb_dedup WHERE key > ? AND owner = '' AND until > ? ORDER BY key LIMIT ?`
