@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -107,7 +108,7 @@ func newActionConfig(actionType string) any {
 func (a Action) Build(d Deps) (observer.Action, error) {
 	switch cfg := a.Config.(type) {
 	case *webhook.Config:
-		return built(webhook.New(*cfg, d.Network.HTTPClient()))
+		return overTLS(d, cfg.TLS, func(c *http.Client) (*webhook.Action, error) { return webhook.New(*cfg, c) })
 	case *slack.Config:
 		return built(slack.New(*cfg, d.Network.HTTPClient()))
 	case *email.Config:
@@ -147,6 +148,13 @@ func built[A observer.Action](a A, err error) (observer.Action, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// overTLS builds an action with the client for its TLS settings.
+func overTLS[A observer.Action](d Deps, settings outbound.TLS, build func(*http.Client) (A, error)) (observer.Action, error) {
+	client, err := d.Network.HTTPClientWith(settings)
+	a, buildErr := build(client)
+	return built(a, errors.Join(err, buildErr))
 }
 
 func actionTypes() []string {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -52,12 +51,6 @@ type Config struct {
 
 	// variables are the names of the environment that stand for a key.
 	variables map[string]bool
-}
-
-// Network says which addresses actions may reach beyond the public ones.
-type Network struct {
-	// Allow lists private and reserved ranges.
-	Allow []netip.Prefix `toml:"allow"`
 }
 
 // Performance bounds what runs at once.

@@ -1,11 +1,17 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"net"
+	"net/url"
 	"reflect"
 	"strings"
 
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/action/slack"
 	"github.com/fraiseql/observer/action/webhook"
+	"github.com/fraiseql/observer/internal/outbound"
 )
 
 // Diff names the sections in which next differs and which take effect only
@@ -42,27 +48,70 @@ func (c *Config) Warnings() []string {
 	if len(c.Observers) == 0 {
 		warnings = append(warnings, "there are no observers: changes are read and nothing is done about them")
 	}
-	for _, prefix := range c.Network.Allow {
-		if prefix.Bits() == 0 {
-			warnings = append(warnings, "network.allow has "+prefix.String()+": actions may reach every private address")
-		}
+	warnings = append(warnings, c.Network.warnings()...)
+	network := c.Network.Outbound()
+	warnings = append(warnings, c.serverWarnings(network)...)
+	add := func(path string, a Action) {
+		warnings = append(warnings, a.warnings(path)...)
+		warnings = append(warnings, a.refusals(path, network)...)
 	}
 	if c.Alert != nil {
-		warnings = append(warnings, c.Alert.Action.warnings("alert")...)
+		add("alert", c.Alert.Action)
 	}
 	for i, o := range c.Observers {
 		for j, a := range o.Actions {
 			path := fmt.Sprintf("observers[%d].actions[%d]", i, j)
-			warnings = append(warnings, a.warnings(path)...)
+			add(path, a)
 			if a.Fallback != nil {
-				warnings = append(warnings, a.Fallback.Action.warnings(path+".fallback")...)
+				add(path+".fallback", a.Fallback.Action)
 			}
 		}
 		if o.Alert != nil {
-			warnings = append(warnings, o.Alert.Action.warnings(fmt.Sprintf("observers[%d].alert", i))...)
+			add(fmt.Sprintf("observers[%d].alert", i), o.Alert.Action)
 		}
 	}
 	return warnings
+}
+
+// serverWarnings say that the mail server will be refused.
+func (c *Config) serverWarnings(network *outbound.Network) []string {
+	if c.SMTP.Host == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(c.SMTP.Address())
+	if err != nil {
+		return nil // building the actions has said so
+	}
+	if err := network.Check(host, port); err != nil {
+		return []string{"smtp: no message will be sent: " + err.Error()}
+	}
+	return nil
+}
+
+// refusals say that a receiver will be refused, where that is certain without
+// asking for a name.
+func (a Action) refusals(path string, network *outbound.Network) []string {
+	var key, to string
+	var redactor observer.Redactor
+	switch cfg := a.Config.(type) {
+	case *webhook.Config:
+		key, to, redactor = "url", cfg.URL, cfg.Redactor
+	case *slack.Config:
+		key, to, redactor = "webhook_url", cfg.WebhookURL.Reveal(), cfg.Redactor
+	}
+	u, err := url.Parse(to)
+	if err != nil || u.Hostname() == "" || strings.Contains(u.Host, "{") {
+		return nil
+	}
+	standard := "443"
+	if u.Scheme == "http" {
+		standard = "80"
+	}
+	err = network.Check(u.Hostname(), cmp.Or(u.Port(), standard))
+	if err == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s.%s: no request will be sent: %s", path, key, redactor.Redact(err.Error()))}
 }
 
 // warnings names the keys of an action that say nothing of being secret and have

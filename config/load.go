@@ -8,7 +8,6 @@ import (
 	"os"
 
 	"github.com/fraiseql/observer/condition"
-	"github.com/fraiseql/observer/internal/outbound"
 )
 
 // maxFile is the size of a configuration that is read. It only keeps a mistaken
@@ -76,7 +75,7 @@ func (r *reader) read(c *Config) {
 	root := r.root()
 	root.read(c)
 	r.deps = Deps{
-		Network: outbound.New(outbound.Config{Allow: c.Network.Allow}),
+		Network: c.Network.Outbound(),
 		SMTP:    c.SMTP, Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, check := range r.later {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -85,6 +86,9 @@ func (s *scope) fields(target any) {
 			s.tables(key, v.Field(i))
 		case isTable(field.Type):
 			s.child(key).read(pointer.Interface())
+			if files, ok := reflect.TypeAssert[*outbound.TLS](pointer); ok {
+				files.In(filepath.Dir(s.doc.file))
+			}
 		case field.Type == reflect.TypeFor[*Alert](), field.Type == reflect.TypeFor[*Fallback]():
 			s.optional(key, v.Field(i))
 		default:
@@ -145,7 +149,7 @@ func (s *scope) nested(key string, at *value, table map[string]*value) *scope {
 	return &scope{
 		reader: s.reader, at: at, table: table, path: join(s.path, key), env: variable(s.env, key), unexpanded: map[string]string{},
 		// The tables that hold credentials; what is inside them inherits it.
-		twins: s.twins || slices.Contains([]string{"databases", "state", "smtp", "redis", "actions", "alert"}, key),
+		twins: s.twins || slices.Contains([]string{"databases", "state", "smtp", "redis", "network", "actions", "alert"}, key),
 	}
 }
 

@@ -72,6 +72,9 @@ func wantedElement(t reflect.Type) string {
 	if t == reflect.TypeFor[time.Duration]() {
 		return `a duration such as "30s", or a list of them`
 	}
+	if t.Kind() == reflect.Int {
+		return "an integer or a list of integers"
+	}
 	return "a string or a list of strings"
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/internal/outbound"
 )
 
 // key is one key of the configuration as the struct tags declare it.
@@ -55,6 +56,7 @@ func schema(t *testing.T) []key {
 			for _, kind := range config.ActionTypes() {
 				add("#### `type = \""+kind+"\"`", upper+"_N_ACTIONS_M", reflect.ValueOf(config.NewActionConfig(kind)).Elem().Interface())
 			}
+			add("##### `tls`", upper+"_N_ACTIONS_M_TLS", outbound.TLS{})
 		default:
 			add("## `["+name+"]`", upper, reflect.New(field.Type).Elem().Interface())
 		}
@@ -175,6 +177,9 @@ func TestEveryVariableIsRead(t *testing.T) {
 // everySection is a configuration with an action of the type in the heading.
 func everySection(heading string) string {
 	kind := "log"
+	if heading == "##### `tls`" {
+		kind = "webhook"
+	}
 	if _, quoted, ok := strings.Cut(heading, `type = "`); ok {
 		kind, _, _ = strings.Cut(quoted, `"`)
 	}

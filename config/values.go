@@ -251,7 +251,7 @@ func (s *scope) elements(key string, v *value, slice reflect.Value) error {
 	}
 	given := make([]string, len(items))
 	for i, item := range items {
-		if given[i], ok = item.data.(string); !ok {
+		if given[i], ok = elementText(item, slice.Type().Elem()); !ok {
 			return &elementError{item.at, fmt.Errorf("must be %s, not %s", wantedElement(slice.Type().Elem()), kind(item))}
 		}
 		if err := s.element(key, given[i], slice); err != nil {
@@ -262,6 +262,17 @@ func (s *scope) elements(key string, v *value, slice reflect.Value) error {
 		s.unexpanded[key] = strings.Join(given, ",")
 	}
 	return nil
+}
+
+// elementText is an element of the document as text, if it has the kind that the
+// elements of the list need.
+func elementText(item *value, t reflect.Type) (string, bool) {
+	if t.Kind() == reflect.Int {
+		number, ok := item.data.(int64)
+		return strconv.FormatInt(number, 10), ok
+	}
+	text, ok := item.data.(string)
+	return text, ok
 }
 
 // element appends one that the file has.
@@ -316,7 +327,7 @@ func appendText(slice reflect.Value, text string) error {
 		*target = prefix
 	case *observer.Secret:
 		*target = observer.NewSecret(text)
-	case *time.Duration:
+	case *time.Duration, *int:
 		if err := setText(target, "", text); err != nil {
 			return err
 		}

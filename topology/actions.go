@@ -42,6 +42,9 @@ func (s *actions) build(a config.Action, deps config.Deps) (observer.Action, err
 
 // close ends what the actions keep open. Deliveries that run finish.
 func (s *actions) close() error {
+	if s == nil {
+		return nil // they could not be built
+	}
 	var err error
 	for _, closer := range s.closers {
 		err = errors.Join(err, closer.Close())

@@ -64,7 +64,7 @@ func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topol
 	}
 	t := &Topology{
 		Store: store, redis: client, Counters: &middleware.Counters{}, Owner: owner(), Gate: newGate(), logger: logger,
-		network: outbound.New(outbound.Config{Allow: cfg.Network.Allow}),
+		network: cfg.Network.Outbound(),
 	}
 	if err := t.buildLayers(ctx, cfg); err != nil {
 		return nil, errors.Join(err, t.Close())

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fraiseql/observer"
@@ -73,17 +74,24 @@ func (b *builder) compile(field, src string, kind template.Kind) *template.Templ
 	return t
 }
 
+func (s Server) withDefaults() Server {
+	s.TLS = cmp.Or(strings.ToLower(s.TLS), startTLS)
+	s.Port = cmp.Or(s.Port, map[string]int{startTLS: 587, implicitTLS: 465, noTLS: 25}[s.TLS])
+	return s
+}
+
+// Address is the host and port that messages go to, defaults filled in.
+func (s Server) Address() string { return s.withDefaults().address() }
+
 func (b *builder) server(s Server) Server {
 	if s.Host == "" {
 		b.fail("smtp.host", "is required by email actions")
 	}
 	given := s.TLS // as it is known to whoever keeps secrets out of messages
-	s.TLS = cmp.Or(strings.ToLower(s.TLS), startTLS)
-	port, known := map[string]int{startTLS: 587, implicitTLS: 465, noTLS: 25}[s.TLS]
-	if !known {
+	s = s.withDefaults()
+	if !slices.Contains([]string{startTLS, implicitTLS, noTLS}, s.TLS) {
 		b.fail("smtp.tls", "unknown mode %q (want starttls, tls or none)", given)
 	}
-	s.Port = cmp.Or(s.Port, port)
 	if s.Port < 0 || s.Port > 65535 {
 		b.fail("smtp.port", "%d is not a port", s.Port)
 	}

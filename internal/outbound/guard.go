@@ -1,10 +1,13 @@
 package outbound
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
 
 	"code.dny.dev/ssrf"
 )
@@ -13,25 +16,21 @@ import (
 var ErrRefused = errors.New("address refused")
 
 // guard judges resolved addresses.
-type guard struct{ guardian *ssrf.Guardian }
+type guard struct {
+	guardian *ssrf.Guardian
+	allow    []netip.Prefix
+	ports    []uint16 // nil: every one
+}
 
-func newGuard(allow []netip.Prefix) guard {
-	var v4, v6 []netip.Prefix
-	for _, p := range allow {
-		switch p = unmapPrefix(p); {
-		case p.Addr().Is4():
-			v4 = append(v4, p)
-		default:
-			v6 = append(v6, p)
-		}
+func newGuard(allow []netip.Prefix, ports []uint16) guard {
+	g := guard{
+		guardian: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAnyNetwork()),
+		ports:    slices.Clone(ports),
 	}
-	return guard{ssrf.New(
-		ssrf.WithAnyPort(),
-		ssrf.WithAllowedV4Prefixes(v4...),
-		ssrf.WithAllowedV6Prefixes(v6...),
-		// Azure serves instance secrets on this public-looking address.
-		ssrf.WithDeniedV4Prefixes(netip.PrefixFrom(netip.AddrFrom4([4]byte{168, 63, 129, 16}), 32)),
-	)}
+	for _, p := range allow {
+		g.allow = append(g.allow, unmapPrefix(p))
+	}
+	return g
 }
 
 // unmapPrefix writes an IPv4 range given in IPv4-mapped IPv6 form as IPv4.
@@ -40,6 +39,25 @@ func unmapPrefix(p netip.Prefix) netip.Prefix {
 		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	return p
+}
+
+// metadata are the addresses where clouds hand out the credentials of the machine
+// that asks. Some stand in ranges that people allow for other reasons, so that
+// only naming the very address opens one.
+func metadata() []netip.Addr {
+	return []netip.Addr{
+		netip.AddrFrom4([4]byte{169, 254, 169, 254}),                                   // nearly everywhere
+		netip.AddrFrom4([4]byte{169, 254, 170, 2}),                                     // containers of AWS
+		netip.AddrFrom4([4]byte{169, 254, 170, 23}),                                    // pods of AWS
+		netip.AddrFrom4([4]byte{168, 63, 129, 16}),                                     // Azure
+		netip.AddrFrom4([4]byte{100, 100, 100, 200}),                                   // Alibaba
+		netip.AddrFrom4([4]byte{192, 0, 0, 192}),                                       // Oracle
+		netip.AddrFrom16([16]byte{0xfd, 0, 0x0e, 0xc2, 14: 0x02, 15: 0x54}),            // AWS, fd00:ec2::254
+		netip.AddrFrom16([16]byte{0xfd, 0, 0x0e, 0xc2, 15: 0x23}),                      // pods of AWS, fd00:ec2::23
+		netip.AddrFrom16([16]byte{0xfd, 0x20, 0, 0xce, 14: 0x02, 15: 0x54}),            // Google, fd20:ce::254
+		netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x42, 15: 0x42}),                         // Scaleway, fd00:42::42
+		netip.AddrFrom16([16]byte{0xfe, 0x80, 12: 0xa9, 13: 0xfe, 14: 0xa9, 15: 0xfe}), // OpenStack, fe80::a9fe:a9fe
+	}
 }
 
 // check judges an address as the dialer resolved it.
@@ -51,37 +69,65 @@ func (g guard) check(network, address string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s is not an address and port", ErrRefused, address)
 	}
-	return g.checkAddr(to.Addr())
+	return g.checkAddrPort(to)
 }
 
-func (g guard) checkAddr(addr netip.Addr) error {
-	addr = addr.Unmap().WithZone("") // no prefix contains an address with a zone
-	if g.guardian.SafeAddr(addr) != nil {
-		return refusal(addr, addr)
+func (g guard) checkAddrPort(to netip.AddrPort) error {
+	if err := g.checkAddr(to.Addr()); err != nil {
+		return err
 	}
-	// A gateway may translate the address, so allowing the range of a
-	// translator does not open the private IPv4 networks behind it.
-	if inner, ok := embedded(addr); ok && g.guardian.SafeAddr(inner) != nil {
-		return refusal(addr, inner)
+	return g.checkPort(to.Addr().String(), to.Port())
+}
+
+func (g guard) checkPort(host string, port uint16) error {
+	if g.ports != nil && !slices.Contains(g.ports, port) {
+		return fmt.Errorf("%w: port %d of %s is not one of [network] ports", ErrRefused, port, host)
 	}
 	return nil
 }
 
-// embedded is the IPv4 address inside an IPv6 address of NAT64, 6to4 or ISATAP.
-func embedded(addr netip.Addr) (netip.Addr, bool) {
-	if !addr.Is6() {
-		return netip.Addr{}, false
+func (g guard) checkAddr(addr netip.Addr) error {
+	addr = plainAddr(addr)
+	prefix, _ := g.allowed(addr)
+	if !g.safe(addr) {
+		return refusal(addr, addr)
 	}
-	b := addr.As16()
-	switch {
-	case ssrf.IPv6NAT64Prefix.Contains(addr),
-		bytes.Equal(b[8:12], []byte{0, 0, 0x5e, 0xfe}),
-		bytes.Equal(b[8:12], []byte{2, 0, 0x5e, 0xfe}):
-		return netip.AddrFrom4([4]byte(b[12:16])), true
-	case b[0] == 0x20 && b[1] == 0x02:
-		return netip.AddrFrom4([4]byte(b[2:6])), true
+	// A gateway may translate the address, so allowing the range of a
+	// translator does not open the private IPv4 networks behind it.
+	inner, known := embedded(addr, prefix)
+	if !known {
+		return fmt.Errorf("%w: where %s leads depends on the NAT64 prefix: write that in [network] allow, "+
+			"with its length of 48, 56, 64 or 96 bits", ErrRefused, addr)
 	}
-	return netip.Addr{}, false
+	for _, in := range inner {
+		if !g.safe(in) {
+			return refusal(addr, in)
+		}
+	}
+	return nil
+}
+
+// plainAddr is an address as ranges have it: IPv4 as IPv4, and without a zone,
+// because no range contains an address with one.
+func plainAddr(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
+
+// allowed finds the smallest allowed range that has addr.
+func (g guard) allowed(addr netip.Addr) (smallest netip.Prefix, ok bool) {
+	for _, p := range g.allow {
+		if p.Contains(addr) && (!ok || p.Bits() > smallest.Bits()) {
+			smallest, ok = p, true
+		}
+	}
+	return smallest, ok
+}
+
+// safe reports whether addr by itself may be reached.
+func (g guard) safe(addr netip.Addr) bool {
+	prefix, allowed := g.allowed(addr)
+	if slices.Contains(metadata(), addr) {
+		return allowed && prefix.IsSingleIP()
+	}
+	return allowed || g.guardian.SafeAddr(addr) == nil
 }
 
 func refusal(addr, because netip.Addr) error {
@@ -96,6 +142,8 @@ func refusal(addr, because netip.Addr) error {
 // class is the word people use for a range that is not public.
 func class(addr netip.Addr) string {
 	switch {
+	case slices.Contains(metadata(), addr):
+		return "cloud metadata"
 	case addr.IsLoopback():
 		return "loopback"
 	case addr.IsPrivate():
@@ -110,4 +158,35 @@ func class(addr netip.Addr) string {
 	return "reserved"
 }
 
+// checkHost refuses a host that means an address to some resolvers and is written
+// as none: 127.1, 0x7f.0.0.1, 017700000001, 2130706433. Go takes them for names and
+// asks, C libraries for IPv4 addresses. No name ends in a number, so it is never
+// one, and asking again would not help.
+func checkHost(host string) error {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return nil
+	}
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	if !isDigits(last) && !isHex(last) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is neither a name nor an address: write IPv4 addresses as four decimal numbers",
+		ErrRefused, strconv.Quote(host))
+}
+
+func isHex(s string) bool {
+	digits, ok := strings.CutPrefix(s, "0x")
+	return ok && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
+// isRefusal reports whether err is about an address that the guard refused.
 func isRefusal(err error) bool { return errors.Is(err, ErrRefused) }
+
+// split takes host:port apart and checks the host.
+func split(address string) (host, port string, err error) {
+	if host, port, err = net.SplitHostPort(address); err != nil {
+		return "", "", err
+	}
+	return host, port, checkHost(host)
+}

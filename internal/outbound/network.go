@@ -1,7 +1,7 @@
 package outbound
 
 import (
-	"context"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -9,102 +9,100 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"sync/atomic"
-	"syscall"
+	"sync"
 	"time"
-
-	"github.com/fraiseql/observer"
 )
 
 const (
 	dialTimeout   = 10 * time.Second
 	tlsTimeout    = 10 * time.Second
+	headerTimeout = 5 * time.Minute // a net below the timeout of each action
 	keepAlive     = 30 * time.Second
 	idleTimeout   = 90 * time.Second
 	pingAfter     = 30 * time.Second
 	pingTimeout   = 15 * time.Second
 	idlePerHost   = 100
 	idleTotal     = 1000
-	headerTimeout = 5 * time.Minute // a net below the timeout of each action
 	headerBytes   = 64 << 10
 )
 
-// Config says what actions may reach.
+// Config says what actions may reach, and how.
 type Config struct {
 	// Allow lists private or reserved ranges that may be dialed although the
-	// guard would refuse them. Default: none.
+	// guard would refuse them. Default: none. It does not open the addresses
+	// where clouds hand out credentials, unless a range is that one address.
 	Allow []netip.Prefix
-	// RootCAs verify the certificates of HTTPS receivers. Default: those of
-	// the system.
+	// Ports are the ports that may be dialed, at any address. Default: every one.
+	Ports []uint16
+	// Proxy is the HTTP proxy that public addresses are reached through, by
+	// CONNECT to an address that was judged here: http or https, with the user and
+	// password that it wants. Default: none. The environment names none.
+	Proxy *url.URL
+	// RootCAs verify the certificates of HTTPS receivers that have none of
+	// their own. Default: those of the system.
 	RootCAs *x509.CertPool
+	// DialTimeout bounds looking up a name and connecting. Default: 10 s.
+	DialTimeout time.Duration
+	// TLSTimeout bounds the TLS handshake. Default: 10 s.
+	TLSTimeout time.Duration
+	// HeaderTimeout bounds the time from the end of a request to the header of
+	// its answer. Default: 5 minutes.
+	HeaderTimeout time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	c.DialTimeout = cmp.Or(c.DialTimeout, dialTimeout)
+	c.TLSTimeout = cmp.Or(c.TLSTimeout, tlsTimeout)
+	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, headerTimeout)
+	return c
 }
 
 // Network dials receivers. It refuses addresses that are not on the public
 // internet unless they are allowed. It is safe for concurrent use.
 type Network struct {
+	cfg    Config
 	guard  guard
 	dialer net.Dialer
 	client *http.Client
+
+	mu      sync.Mutex
+	clients map[TLS]ownClient
 }
 
 // New makes a network. Every action of a process should share one, so that they
 // share its connections.
 func New(cfg Config) *Network {
+	cfg = cfg.withDefaults()
 	n := &Network{
-		guard:  newGuard(cfg.Allow),
-		dialer: net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive},
+		cfg: cfg, guard: newGuard(cfg.Allow, cfg.Ports), clients: map[TLS]ownClient{},
+		dialer: net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: keepAlive},
 	}
-	n.client = &http.Client{
-		Transport: originOnly{n.transport(cfg.RootCAs)},
+	n.client = n.newClient(&tls.Config{RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12})
+	return n
+}
+
+// HTTPClient is the client that all HTTP actions share that have no TLS settings
+// of their own. It follows no redirect, asks no proxy of the environment, keeps no
+// cookies, decompresses nothing and verifies TLS. It has no timeout of its own:
+// the context of each request bounds it.
+func (n *Network) HTTPClient() *http.Client { return n.client }
+
+func (n *Network) newClient(encryption *tls.Config) *http.Client {
+	return &http.Client{
+		Transport: originOnly{n.transport(encryption)},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},
 	}
-	return n
 }
 
-// HTTPClient is the client that all HTTP actions share. It follows no redirect,
-// asks no proxy, keeps no cookies, decompresses nothing and verifies TLS. It has
-// no timeout of its own: the context of each request bounds it.
-func (n *Network) HTTPClient() *http.Client { return n.client }
-
-// DialContext connects over TCP. An address that the guard refuses gives an
-// error that matches [ErrRefused] and is permanent when the name led to no other
-// address; every other failure is transient.
-func (n *Network) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	var passed atomic.Bool
-	dialer := n.dialer
-	dialer.ControlContext = func(_ context.Context, network, address string, _ syscall.RawConn) error {
-		err := n.guard.check(network, address)
-		if err == nil {
-			passed.Store(true)
-		}
-		return err
-	}
-	conn, err := dialer.DialContext(ctx, network, address)
-	if err != nil && isRefusal(err) && !passed.Load() {
-		return nil, observer.Permanent(observer.ReasonPermanent, err)
-	}
-	return conn, err
-}
-
-// dialCounted dials for the HTTP client, whose requests ask the connection
-// whether anything of them was written.
-func (n *Network) dialCounted(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := n.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return &countedConn{Conn: conn}, nil
-}
-
-func (n *Network) transport(roots *x509.CertPool) *http.Transport {
+func (n *Network) transport(encryption *tls.Config) *http.Transport {
 	return &http.Transport{
-		Proxy:                  nil, // a proxy would dial for us, past the guard
+		Proxy:                  nil, // it would dial for us, past the guard; DialContext knows the proxy
 		DialContext:            n.dialCounted,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
-		TLSHandshakeTimeout:    tlsTimeout,
-		ResponseHeaderTimeout:  headerTimeout,
+		TLSClientConfig:        encryption,
+		TLSHandshakeTimeout:    n.cfg.TLSTimeout,
+		ResponseHeaderTimeout:  n.cfg.HeaderTimeout,
 		MaxResponseHeaderBytes: headerBytes,
 		DisableCompression:     true,
 		MaxIdleConns:           idleTotal,
