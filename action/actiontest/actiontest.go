@@ -72,6 +72,7 @@ func Run(t *testing.T, start func(t *testing.T) Fixture) {
 		{"a stored request wins over templates and event", false, testStoredWins},
 		{"a request of another action is refused", false, testForeignRequest},
 		{"a template error is permanent and without effect", false, testTemplateError},
+		{"a message over its cap is permanent and without effect", true, testTooLarge},
 		{"what may pass is transient", true, testTransient},
 		{"what cannot pass is permanent", true, testPermanent},
 		{"the end of the context ends an attempt", true, testContextEnds},

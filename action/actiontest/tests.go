@@ -95,6 +95,24 @@ func testForeignRequest(t *testing.T, f Fixture) {
 	none(t, f)
 }
 
+// tooLarge is longer than any action may send.
+const tooLarge = 11 << 20
+
+func testTooLarge(t *testing.T, f Fixture) {
+	action, d := f.New(t, Message), NewDelivery(7, strings.Repeat("x", tooLarge))
+	_, err := action.Execute(t.Context(), d)
+	if observer.ReasonOf(err) != observer.ReasonTooLarge || observer.Retryable(err) {
+		t.Errorf("%.200v (reason %s), want a permanent error with reason %s", err, observer.ReasonOf(err), observer.ReasonTooLarge)
+	}
+	if err != nil && len(err.Error()) > 1000 {
+		t.Errorf("the error has %d bytes: it repeats the message", len(err.Error()))
+	}
+	if len(d.Request) > tooLarge/10 {
+		t.Errorf("a request of %d bytes was stored", len(d.Request))
+	}
+	none(t, f)
+}
+
 func testTemplateError(t *testing.T, f Fixture) {
 	d := NewDelivery(7, "shipped")
 	_, err := f.New(t, "{{ data.no_such_field }}").Execute(t.Context(), d)

@@ -38,9 +38,10 @@ func (s *session) open(ctx context.Context) (*smtp.Client, error) {
 	return client.DialToSMTPClientWithContext(ctx)
 }
 
-// dial connects and, with implicit TLS, encrypts before the first line.
-func (s *session) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := s.action.dial(ctx, network, address)
+// dial connects and, with implicit TLS, encrypts before the first line. The
+// address that the library makes has no brackets around IPv6.
+func (s *session) dial(ctx context.Context, network, _ string) (net.Conn, error) {
+	conn, err := s.action.dial(ctx, network, s.action.server.address())
 	if err != nil {
 		return nil, err
 	}

@@ -9,8 +9,6 @@ import (
 	"net/url"
 	"strings"
 
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
-
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/outbound"
 	"github.com/fraiseql/observer/template"
@@ -29,7 +27,7 @@ type Action struct {
 	body        *template.Template // nil: the event as JSON, or nothing
 	bodiless    bool
 	maxBody     int64
-	signers     []*standardwebhooks.Webhook
+	signers     []signer
 }
 
 // New makes an action that sends through client. An invalid configuration gives
@@ -49,7 +47,7 @@ func New(cfg Config, client *http.Client) (*Action, error) {
 	a.body = b.body(a.contentType)
 	a.bodiless = a.body == nil && a.method == http.MethodGet
 	for _, s := range b.secrets() {
-		a.redactor = a.redactor.With(outbound.Forms(s, observer.NewSecret(strings.TrimPrefix(s.Reveal(), secretPrefix)))...)
+		a.redactor = a.redactor.With(outbound.Forms(s, observer.NewSecret(bare(s)))...)
 	}
 	if err := errors.Join(b.errs...); err != nil {
 		return nil, err

@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
-
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/template"
 )
@@ -20,8 +17,6 @@ import (
 const (
 	defaultMaxBody     = 1 << 20
 	defaultContentType = "application/json"
-	secretPrefix       = "whsec_"
-	minSecretBytes     = 24 // the least that Standard Webhooks asks for
 )
 
 // builder turns a configuration into the parts of an action and collects
@@ -169,12 +164,12 @@ func (b *builder) secrets() []observer.Secret {
 	return secrets
 }
 
-func (b *builder) signers() []*standardwebhooks.Webhook {
-	var signers []*standardwebhooks.Webhook
+func (b *builder) signers() []signer {
+	var signers []signer
 	add := func(field string, s observer.Secret) {
-		signer, err := newSigner(s)
+		one, err := newSigner(s)
 		b.fail(field, err)
-		signers = append(signers, signer)
+		signers = append(signers, one)
 	}
 	if !b.cfg.SigningSecret.IsZero() {
 		add("signing_secret", b.cfg.SigningSecret)
@@ -183,17 +178,6 @@ func (b *builder) signers() []*standardwebhooks.Webhook {
 		add("signing_secrets", s)
 	}
 	return signers
-}
-
-func newSigner(s observer.Secret) (*standardwebhooks.Webhook, error) {
-	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s.Reveal(), secretPrefix))
-	if err != nil {
-		return nil, errors.New(`must be "whsec_" and base64, as in: echo "whsec_$(openssl rand -base64 32)"`)
-	}
-	if len(key) < minSecretBytes {
-		return nil, fmt.Errorf("holds %d bytes, at least %d are needed", len(key), minSecretBytes)
-	}
-	return standardwebhooks.NewWebhookRaw(key)
 }
 
 func (b *builder) maxBody() int64 {

@@ -19,6 +19,12 @@ const (
 	signingSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	secondSecret  = "C2FVsBQIhrscChlQIMV+b5sSYspob7oD6Zld7Kt1NYs="
 	otherSecret   = "whsec_9HmQVnlPZOxwqUIHQ1bU6IqUO3jfWqv3Q9bVgqv5xqo="
+
+	// The first two keys of RFC 8032; one as its seed, and with its public key.
+	privateKey = "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="
+	wholeKey   = "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2DXWpgBgrEKt9VL/tPJZAc6DuFy89qmIyWvAhpo9wdRGg=="
+	publicKey  = "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+	otherKey   = "whsk_TM0Imyj/ltqdtsNG7BFOD1uKMZ81q6Yk2oz27U+4pvs="
 )
 
 func verify(t *testing.T, secret string, r actiontest.Received) error {
@@ -118,6 +124,11 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 		{"not a JSON body", webhook.Config{URL: "https://example.com", BodyTemplate: `{"a": }`}, []string{"body_template"}},
 		{"cap", webhook.Config{URL: "https://example.com", MaxBodyBytes: -1}, []string{"max_body_bytes"}},
 		{"short secret", webhook.Config{URL: "https://example.com", SigningSecret: observer.NewSecret(short)}, []string{"signing_secret"}},
+		{"short key", webhook.Config{URL: "https://example.com", SigningSecret: observer.NewSecret("whsk_" + short[6:])}, []string{"signing_secret"}},
+		{"key that is none", webhook.Config{URL: "https://example.com", SigningSecret: observer.NewSecret("whsk_s3cret!")}, []string{"signing_secret"}},
+		{"public key", webhook.Config{URL: "https://example.com", SigningSecret: observer.NewSecret(publicKey)}, []string{"signing_secret"}},
+		{"halves of two keys", webhook.Config{URL: "https://example.com",
+			SigningSecrets: []observer.Secret{observer.NewSecret("whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A9QBfD6EOJWpK3CqdNG368nJgszy7ElozAzVXxKvRmDA==")}}, []string{"signing_secrets"}},
 		{"bad secrets", webhook.Config{URL: "https://example.com",
 			SigningSecrets: []observer.Secret{observer.NewSecret("s3cret!"), observer.NewSecret("")}}, []string{"signing_secrets", "signing_secrets"}},
 		{"headers", webhook.Config{URL: "https://example.com", Headers: map[string]string{

@@ -15,7 +15,7 @@ const (
 func configuration(sections, receiver string) string {
 	return sections + strings.ReplaceAll(`
 [network]
-allow = ["127.0.0.0/8"]          # the receiver of the demo is on this machine
+profile = "development"          # the receiver of the demo is on this machine
 
 [[observers]]                    # every change, to a receiver that answers at once
 name = "order-events"
