@@ -107,7 +107,7 @@ func TestGuardRefusesWhatIsNotPublic(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.address, func(t *testing.T) {
 			t.Parallel()
-			err := g.check("tcp4", net.JoinHostPort(tt.address, "443"))
+			err := g.check("tcp4", netip.AddrPortFrom(netip.MustParseAddr(tt.address), 443).String())
 			if !errors.Is(err, ErrRefused) {
 				t.Fatalf("check = %v, want a refusal", err)
 			}
@@ -171,8 +171,11 @@ func TestGuardAllows(t *testing.T) {
 		// The length of a NAT64 prefix says where the address stands (RFC 6052).
 		{"64:ff9b:1::/48", "64:ff9b:1:808:8:800::", true},
 		{"64:ff9b:1::/48", "64:ff9b:1:a00:0:100::", false},
-		{"64:ff9b:1::/48", "64:ff9b:1:808:8:800::10.0.0.1", false}, // no translator makes it
-		{"64:ff9b:1::/48", "64:ff9b:1:808:108:800::", false},       // nor this
+		{"64:ff9b:1::/48", "64:ff9b:1:a83f:81:1000::", false}, // Azure's
+		{"64:ff9b:1:5500::/56", "64:ff9b:1:55a8:3f:8110::", false},
+		{"64:ff9b:1:55::/64", "64:ff9b:1:55:a8:3f81:1000::", false},
+		{"64:ff9b:1::/48", "64:ff9b:1:808:8:800:a00:1", false}, // no translator makes it
+		{"64:ff9b:1::/48", "64:ff9b:1:808:108:800::", false},   // nor this
 		{"64:ff9b:1:5500::/56", "64:ff9b:1:5508:8:808::", true},
 		{"64:ff9b:1:5500::/56", "64:ff9b:1:550a:0:1::", false},
 		{"64:ff9b:1:5500::/56", "64:ff9b:1:5508:8:808:0:1", false},
@@ -201,7 +204,7 @@ func TestGuardAllows(t *testing.T) {
 	}
 	for _, tt := range tests {
 		g := newGuard([]netip.Prefix{netip.MustParsePrefix(tt.allow)}, nil)
-		err := g.check("tcp4", net.JoinHostPort(tt.address, "443"))
+		err := g.check("tcp4", netip.AddrPortFrom(netip.MustParseAddr(tt.address), 443).String())
 		if (err == nil) != tt.want {
 			t.Errorf("with %s allowed, check(%s) = %v, want allowed %t", tt.allow, tt.address, err, tt.want)
 		}
