@@ -1,7 +1,12 @@
 package topology_test
 
 import (
+	"encoding/pem"
 	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -9,6 +14,7 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/testenv"
+	"github.com/fraiseql/observer/topology"
 )
 
 // TestReplacedActionsLeaveNoConnections: what an action keeps open ends with its
@@ -77,4 +83,31 @@ func awaitTrue(t *testing.T, what string, cond func() bool) {
 			t.Fatalf("not within 30s: %s", what)
 		}
 	}
+}
+
+// TestBuildWhoseActionsFail: what was there when the configuration was read may
+// be gone by now. Then everything that is open already is closed, with an error.
+func TestBuildWhoseActionsFail(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	authority := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(authority, testCertificate(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.parse(t, fmt.Sprintf("[[observers]]\nname = \"o\"\nentity = \"Order\"\n[[observers.actions]]\ntype = \"webhook\"\nurl = \"https://example.com\"\ntls = { ca = %q }\n", authority))
+	if err := os.Remove(authority); err != nil {
+		t.Fatal(err)
+	}
+	built, err := topology.Build(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	if built != nil || err == nil || !strings.Contains(err.Error(), authority) {
+		t.Errorf("built %v, %v", built, err)
+	}
+}
+
+// testCertificate is that of an authority, PEM.
+func testCertificate(t *testing.T) []byte {
+	t.Helper()
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 }

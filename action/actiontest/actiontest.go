@@ -128,7 +128,7 @@ func only(t *testing.T, f Fixture) string {
 func none(t *testing.T, f Fixture) {
 	t.Helper()
 	if got := f.Received(); len(got) != 0 {
-		t.Errorf("the other side got %q, want nothing", got)
+		t.Errorf("the other side got %.1000q, want nothing", got)
 	}
 }
 

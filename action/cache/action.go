@@ -70,6 +70,10 @@ func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Re
 	return result, err
 }
 
+// maxKey is how long a key or a pattern may be, in bytes. Redis takes longer
+// ones, which nobody means.
+const maxKey = 64 << 10
+
 // rendered is what an attempt removes.
 type rendered struct {
 	key     string
@@ -91,6 +95,9 @@ func (a *Action) prepare(ctx context.Context, d *observer.Delivery) (rendered, e
 	}
 	if key == "" {
 		return rendered{}, observer.Permanent(observer.ReasonTemplate, errors.New("key_pattern: the key is empty"))
+	}
+	if len(key) > maxKey {
+		return rendered{}, observer.Permanent(observer.ReasonTooLarge, fmt.Errorf("key_pattern: %d bytes, more than %d", len(key), maxKey))
 	}
 	if stored.Key != nil {
 		return rendered{key, stored.Action == invalidatePattern}, nil

@@ -61,6 +61,10 @@ func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Re
 	return observer.Result{Detail: outbound.Detail(a.redactor, []byte(detail))}, err
 }
 
+// maxBody is how long a message may be, in bytes. What the server takes, mostly
+// 1 MiB, is found out when it is sent.
+const maxBody = 10 << 20
+
 // prepare renders the message and, on a first attempt, stores it in d.
 func (a *Action) prepare(ctx context.Context, d *observer.Delivery) (*client.Msg, error) {
 	var stored request
@@ -78,6 +82,9 @@ func (a *Action) prepare(ctx context.Context, d *observer.Delivery) (*client.Msg
 	body, err := a.renderBody(ctx, stored.Body, d.Event)
 	if err != nil {
 		return nil, fmt.Errorf("body_template: %w", err)
+	}
+	if len(body) > maxBody {
+		return nil, observer.Permanent(observer.ReasonTooLarge, fmt.Errorf("body_template: %d bytes, more than %d", len(body), maxBody))
 	}
 	msg := client.NewMsg(subject)
 	msg.Data = []byte(body)
