@@ -165,8 +165,7 @@ func actionTypes() []string {
 
 // checkType says why there is no action of a type.
 func checkType(actionType string) error {
-	switch {
-	case actionType == "":
+	if actionType == "" {
 		return fmt.Errorf("is missing: write %s", list(actionTypes()))
 	}
 	message := "unknown action type " + strconv.Quote(actionType)
