@@ -35,6 +35,18 @@ type Preparer interface {
 	Endpoint(ctx context.Context, d *Delivery) string
 }
 
+// Identifier is a [Preparer] that can tell equal requests, whichever delivery
+// they are of.
+type Identifier interface {
+	Preparer
+	// Identity is a digest of all that the request of d says and to whom. It is
+	// the same for two deliveries when the same would be sent, apart from what
+	// names the delivery or the attempt (a key, a signature, the time of sending),
+	// and another one otherwise. No secret can be read from it. It renders the
+	// request into d.Request as Prepare does, and its errors are those of rendering.
+	Identity(ctx context.Context, d *Delivery) (string, error)
+}
+
 // ActionFunc is a function that is an [Action].
 type ActionFunc func(ctx context.Context, d *Delivery) (Result, error)
 
@@ -67,6 +79,9 @@ type Attempt struct {
 	// Unknown: the request was sent and not answered, or the process that made
 	// the attempt died.
 	Unknown bool `json:"unknown,omitempty"`
+	// Cached: nothing was sent, because an equal request had succeeded; Detail says
+	// when.
+	Cached bool `json:"cached,omitempty"`
 	// Stack is where the action panicked.
 	Stack string `json:"stack,omitempty"`
 }

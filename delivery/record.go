@@ -184,6 +184,7 @@ type attemptRecord struct {
 	Detail   exact         `json:"detail,omitempty"`
 	Error    exact         `json:"error,omitempty"`
 	Unknown  bool          `json:"unknown,omitempty"`
+	Cached   bool          `json:"cached,omitempty"`
 	Stack    exact         `json:"stack,omitempty"`
 }
 
@@ -204,7 +205,7 @@ func recordOf(d *observer.Delivery) record {
 	for _, a := range d.Attempts {
 		r.Attempts = append(r.Attempts, attemptRecord{
 			Number: a.Number, At: moment(a.At), Duration: a.Duration, Status: a.Status,
-			Detail: exact(a.Detail), Error: exact(a.Error), Unknown: a.Unknown, Stack: exact(a.Stack),
+			Detail: exact(a.Detail), Error: exact(a.Error), Unknown: a.Unknown, Cached: a.Cached, Stack: exact(a.Stack),
 		})
 	}
 	return r
@@ -250,7 +251,7 @@ func (r *record) delivery() *observer.Delivery {
 	for _, a := range r.Attempts {
 		d.Attempts = append(d.Attempts, observer.Attempt{
 			Number: a.Number, At: time.Time(a.At), Duration: a.Duration, Status: a.Status,
-			Detail: string(a.Detail), Error: string(a.Error), Unknown: a.Unknown, Stack: string(a.Stack),
+			Detail: string(a.Detail), Error: string(a.Error), Unknown: a.Unknown, Cached: a.Cached, Stack: string(a.Stack),
 		})
 	}
 	return d

@@ -12,6 +12,8 @@ type Counters struct {
 	done, dropped, scheduled, dead, unrecorded atomic.Int64
 
 	dedupDetected, dedupSkipped, dedupBypassed, dedupOpen atomic.Int64
+
+	cache CacheCounters
 }
 
 // Counts is one reading of [Counters]. Scheduled counts what has to be tried
@@ -24,6 +26,9 @@ type Counts struct {
 	// DedupBypassed counts claims that the state store answered in place of Redis,
 	// and DedupOpen deliveries that were handled without a claim.
 	DedupDetected, DedupSkipped, DedupBypassed, DedupOpen int64
+
+	// Cache counts the cached results of all actions.
+	Cache CacheCounts
 }
 
 // Read returns the counts so far.
@@ -33,11 +38,15 @@ func (c *Counters) Read() Counts {
 		Dead: c.dead.Load(), Unrecorded: c.unrecorded.Load(),
 		DedupDetected: c.dedupDetected.Load(), DedupSkipped: c.dedupSkipped.Load(),
 		DedupBypassed: c.dedupBypassed.Load(), DedupOpen: c.dedupOpen.Load(),
+		Cache: c.cache.Read(),
 	}
 }
 
 // Bypassed counts a claim that the state store answered in place of Redis.
 func (c *Counters) Bypassed() { c.dedupBypassed.Add(1) }
+
+// Evicted counts a cached result that was dropped for lack of room.
+func (c *Counters) Evicted() { c.cache.evictions.Add(1) }
 
 // count adds one ending and returns how many deliveries ended the same way.
 func (c *Counters) count(state observer.State, unrecorded error) int64 {

@@ -57,6 +57,9 @@ func (o Observer) Ended(ctx context.Context, d *observer.Delivery, took time.Dur
 	if d.State.Due() {
 		attrs = append(attrs, slog.Time("run_at", d.RunAt))
 	}
+	if n := len(d.Attempts); n > 0 && d.Attempts[n-1].Cached {
+		attrs = append(attrs, slog.Bool("cached", true))
+	}
 	if d.Reason != "" {
 		attrs = append(attrs, slog.String("reason", string(d.Reason)))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/fraiseql/observer"
 )
@@ -14,11 +15,16 @@ import (
 func (t *Topology) RunStored(ctx context.Context, d *observer.Delivery) error {
 	endpoint, attempts := d.Endpoint, len(d.Attempts)
 	defer func() {
-		if len(d.Attempts) == attempts {
+		if !tried(d.Attempts[attempts:]) {
 			t.layers.endpoints.Untried(endpoint)
 		}
 	}()
 	return t.runStored(ctx, d)
+}
+
+// tried reports whether anything was sent.
+func tried(attempts []observer.Attempt) bool {
+	return slices.ContainsFunc(attempts, func(a observer.Attempt) bool { return !a.Cached })
 }
 
 func (t *Topology) runStored(ctx context.Context, d *observer.Delivery) error {

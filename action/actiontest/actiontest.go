@@ -84,6 +84,7 @@ func Run(t *testing.T, start func(t *testing.T) Fixture) {
 		{"what is prepared is what is sent", true, testPreparedIsSent},
 		{"a template error shows when preparing", true, testPrepareFails},
 		{"the endpoint is stable and holds no secret", true, testEndpoint},
+		{"equal requests have one identity", false, testIdentity},
 		{"no answer to a request leaves the outcome unknown", true, testUnanswered},
 		{"a refused connection has a known outcome", true, testAway},
 	}

@@ -20,7 +20,7 @@ type Action struct {
 	mentions []string
 }
 
-var _ observer.Preparer = (*Action)(nil)
+var _ observer.Identifier = (*Action)(nil)
 
 // Prepare renders the message.
 func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
@@ -33,6 +33,15 @@ func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
 
 // Endpoint is the host of the webhook and a hash of the rest, which is secret.
 func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a.webhook.Endpoint() }
+
+// Identity is of the address and all that is sent there.
+func (a *Action) Identity(ctx context.Context, d *observer.Delivery) (string, error) {
+	req, err := a.prepare(ctx, d)
+	if err != nil {
+		return "", outbound.Redact(a.webhook.Redactor(), err)
+	}
+	return outbound.RequestIdentity(req)
+}
 
 // Execute makes one attempt.
 func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Result, error) {

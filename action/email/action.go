@@ -52,7 +52,7 @@ type request struct {
 	HTML      outbound.Piece `json:"html,omitempty"`
 }
 
-var _ observer.Preparer = (*Action)(nil)
+var _ observer.Identifier = (*Action)(nil)
 
 // Prepare renders the message.
 func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
@@ -65,6 +65,16 @@ func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
 
 // Endpoint is the SMTP server.
 func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a.endpoint }
+
+// Identity is of the server, the addresses and what the message says. Its
+// Message-ID and its date are of the delivery.
+func (a *Action) Identity(ctx context.Context, d *observer.Delivery) (string, error) {
+	m, err := a.prepare(ctx, d)
+	if err != nil {
+		return "", outbound.Redact(a.redactor, err)
+	}
+	return m.identity(a.endpoint), nil
+}
 
 // Execute makes one attempt.
 func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Result, error) {

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	netmail "net/mail"
+	"strconv"
 	"strings"
 
 	"github.com/wneessen/go-mail"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/outbound"
 )
 
 // envelope is a message ready for the wire.
@@ -16,6 +18,21 @@ type envelope struct {
 	from       string
 	recipients []string
 	message    []byte
+	// to and content are what it was made of.
+	to      addresses
+	content content
+}
+
+// identity is a digest of everything but what names the delivery.
+func (e *envelope) identity(server string) string {
+	parts := []string{server, e.content.subject, e.content.text, e.content.html, e.to.from.String()}
+	for _, group := range [][]*netmail.Address{e.to.to, e.to.cc, e.to.bcc, e.to.replyTo} {
+		parts = append(parts, strconv.Itoa(len(group)))
+		for _, a := range group {
+			parts = append(parts, a.String())
+		}
+	}
+	return outbound.Identity(parts...)
 }
 
 // compose writes the message. The same input gives the same bytes: nothing in it
@@ -46,7 +63,7 @@ func compose(to addresses, c content, r request) (*envelope, error) {
 	if err := checkSize(wire.Len()); err != nil {
 		return nil, err
 	}
-	return &envelope{from: to.from.Address, recipients: recipients(to), message: wire.Bytes()}, nil
+	return &envelope{from: to.from.Address, recipients: recipients(to), message: wire.Bytes(), to: to, content: c}, nil
 }
 
 func checkSize(size int) error {

@@ -20,7 +20,7 @@ type Action struct {
 	content  content
 }
 
-var _ observer.Preparer = (*Action)(nil)
+var _ observer.Identifier = (*Action)(nil)
 
 // Prepare renders the message. It also checks what is not stored, who receives it.
 func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
@@ -33,6 +33,15 @@ func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
 
 // Endpoint is the server of the API and the project.
 func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a.endpoint }
+
+// Identity is of the project and the message.
+func (a *Action) Identity(ctx context.Context, d *observer.Delivery) (string, error) {
+	body, err := a.prepare(ctx, d)
+	if err != nil {
+		return "", outbound.Redact(a.redactor, err)
+	}
+	return outbound.Identity(a.messages.String(), string(body)), nil
+}
 
 // Execute makes one attempt. It may ask for an access token first; when that
 // fails, nothing was sent.

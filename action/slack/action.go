@@ -45,7 +45,7 @@ func New(cfg Config, client *http.Client) (*Action, error) {
 	return &Action{client: client, webhook: webhook, channel: channel, message: message}, nil
 }
 
-var _ observer.Preparer = (*Action)(nil)
+var _ observer.Identifier = (*Action)(nil)
 
 func compileMessage(templates *template.Compiler, src string) (*template.Template, error) {
 	if src == "" {
@@ -76,6 +76,15 @@ func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
 
 // Endpoint is the host of the webhook and a hash of the rest, which is secret.
 func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a.webhook.Endpoint() }
+
+// Identity is of the address and all that is sent there.
+func (a *Action) Identity(ctx context.Context, d *observer.Delivery) (string, error) {
+	req, err := a.prepare(ctx, d)
+	if err != nil {
+		return "", outbound.Redact(a.webhook.Redactor(), err)
+	}
+	return outbound.RequestIdentity(req)
+}
 
 // Execute makes one attempt.
 func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Result, error) {

@@ -29,7 +29,7 @@ type Action struct {
 	body     *template.Template
 }
 
-var _ observer.Preparer = (*Action)(nil)
+var _ observer.Identifier = (*Action)(nil)
 
 // request is a rendered message as it is stored.
 type request struct {
@@ -50,6 +50,15 @@ func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
 
 // Endpoint is the server of the API and a hash of the account.
 func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a.endpoint }
+
+// Identity is of the address and all that is sent there.
+func (a *Action) Identity(ctx context.Context, d *observer.Delivery) (string, error) {
+	req, err := a.prepare(ctx, d)
+	if err != nil {
+		return "", outbound.Redact(a.redactor, err)
+	}
+	return outbound.RequestIdentity(req)
+}
 
 // Execute makes one attempt.
 func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Result, error) {

@@ -21,7 +21,7 @@ type Action struct {
 	card    *template.Template // nil: a card is made of title and message
 }
 
-var _ observer.Preparer = (*Action)(nil)
+var _ observer.Identifier = (*Action)(nil)
 
 // New makes an action that sends through client. An invalid configuration gives
 // [observer.FieldError]s, joined.
@@ -81,6 +81,15 @@ func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
 
 // Endpoint is the host of the webhook and a hash of the rest, which is secret.
 func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a.webhook.Endpoint() }
+
+// Identity is of the address and all that is sent there.
+func (a *Action) Identity(ctx context.Context, d *observer.Delivery) (string, error) {
+	req, err := a.prepare(ctx, d)
+	if err != nil {
+		return "", outbound.Redact(a.webhook.Redactor(), err)
+	}
+	return outbound.RequestIdentity(req)
+}
 
 // Execute makes one attempt.
 func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Result, error) {

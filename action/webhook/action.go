@@ -56,7 +56,7 @@ func New(cfg Config, client *http.Client) (*Action, error) {
 	return a, nil
 }
 
-var _ observer.Preparer = (*Action)(nil)
+var _ observer.Identifier = (*Action)(nil)
 
 // request is a rendered request as it is stored. Headers are not: they are
 // where credentials live.
@@ -82,6 +82,15 @@ func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
 // Endpoint is the server and the path of the URL up to its first placeholder.
 func (a *Action) Endpoint(ctx context.Context, d *observer.Delivery) string {
 	return a.endpoint.of(ctx, d.Event)
+}
+
+// Identity is of the whole request, but for the headers of the delivery and the signature.
+func (a *Action) Identity(ctx context.Context, d *observer.Delivery) (string, error) {
+	req, err := a.prepare(ctx, d)
+	if err != nil {
+		return "", outbound.Redact(a.redactor, err)
+	}
+	return outbound.RequestIdentity(req, identifying()...)
 }
 
 // Execute makes one attempt.

@@ -48,6 +48,8 @@ type attempt struct {
 	// Unknown: it may have arrived. Stack is where the action panicked.
 	Unknown bool   `json:"unknown"`
 	Stack   string `json:"stack"`
+	// Cached: nothing was sent, because an equal request had succeeded.
+	Cached bool `json:"cached,omitempty"`
 }
 
 type malformed struct {
@@ -70,7 +72,7 @@ func viewDetails(d *observer.Delivery, now time.Time) details {
 	for _, a := range d.Attempts {
 		v.Attempts = append(v.Attempts, attempt{
 			Number: a.Number, At: a.At.UTC(), DurationMS: float64(a.Duration.Microseconds()) / 1000,
-			Status: a.Status, Detail: a.Detail, Error: a.Error, Unknown: a.Unknown, Stack: a.Stack,
+			Status: a.Status, Detail: a.Detail, Error: a.Error, Unknown: a.Unknown, Stack: a.Stack, Cached: a.Cached,
 		})
 	}
 	if d.Event != nil {

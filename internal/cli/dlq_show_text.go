@@ -107,7 +107,7 @@ func (v details) attempts(w io.Writer) {
 		}
 		took := time.Duration(a.DurationMS * float64(time.Millisecond)).Round(100 * time.Microsecond)
 		t.row("  "+strconv.Itoa(a.Number), moment(a.At), took.String(), status, a.result())
-		if a.Detail != "" {
+		if a.Detail != "" && !a.Cached {
 			t.row("", "", "", "", "answer: "+short(a.Detail, 200))
 		}
 	}
@@ -119,6 +119,9 @@ func (v details) attempts(w io.Writer) {
 
 func (a attempt) result() string {
 	result := cmp.Or(a.Error, "ok")
+	if a.Cached {
+		result += ", " + short(a.Detail, 200)
+	}
 	if a.Unknown {
 		result = "unknown, it may have arrived: " + result
 	}
