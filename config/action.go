@@ -47,6 +47,8 @@ type Action struct {
 	OnUnknown string `toml:"on_unknown" choice:"retry,dead_letter"`
 	// Fallback runs in place of the action where that cannot; nil is none.
 	Fallback *Fallback `toml:"fallback"`
+	// Cache says whether and how an equal request is not sent again.
+	Cache ActionCache `toml:"cache"`
 	// Retry is that of the observer; for a queued action [JobQueue] has the
 	// defaults.
 	Retry Retry `toml:"-"`
@@ -195,9 +197,11 @@ func (a *Action) read(s *scope) {
 			a.Timeout = c.Performance.ConcurrentTimeout
 		}
 		a.checkQueued(s, c.JobQueue)
-		if _, err := a.Build(s.deps); err != nil {
+		built, err := a.Build(s.deps)
+		if err != nil {
 			s.failFields(err)
 		}
+		a.checkCache(s, c, built)
 	})
 }
 
@@ -233,6 +237,9 @@ func (a *Alert) read(s *scope) {
 	s.fields(a)
 	a.Action.readStored(s, "is not for alerts: they are always queued, go first, and wait for nothing", "is not for alerts")
 	a.Action.Priority = observer.FirstPriority
+	if a.Action.Cache.On && !s.failed(cacheKey) {
+		s.failKey(cacheKey, "is not for alerts: min_interval says how often they are sent")
+	}
 }
 
 // When a fallback runs.

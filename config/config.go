@@ -30,6 +30,8 @@ type Config struct {
 	Redis Redis `toml:"redis"`
 	// Dedup says how deliveries are kept from being handled twice.
 	Dedup Dedup `toml:"dedup"`
+	// Cache bounds the cached results in the memory of the process.
+	Cache Cache `toml:"cache"`
 	// JobQueue says how stored deliveries are run.
 	JobQueue JobQueue `toml:"job_queue"`
 	// Endpoints says when receivers that fail are left alone.
@@ -61,6 +63,8 @@ type Performance struct {
 	// EnableDedup has deliveries handled once however often their events are
 	// handed over.
 	EnableDedup bool `toml:"enable_dedup" default:"false"`
+	// EnableCaching lets the actions that have a cache use it.
+	EnableCaching bool `toml:"enable_caching" default:"false"`
 	// MaxConcurrentActions is how many actions of one event run at once.
 	MaxConcurrentActions int `toml:"max_concurrent_actions" default:"10" min:"1" max:"10000"`
 	// ConcurrentTimeout ends an attempt of an action that names no timeout.

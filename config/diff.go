@@ -115,7 +115,7 @@ func (a Action) refusals(path string, network *outbound.Network) []string {
 }
 
 // warnings names the keys of an action that say nothing of being secret and have
-// a secret in the file.
+// a secret in the file, and a cache that is of no use.
 func (a Action) warnings(path string) []string {
 	hook, ok := a.Config.(*webhook.Config)
 	if !ok {
@@ -125,6 +125,9 @@ func (a Action) warnings(path string) []string {
 	for _, key := range a.credentials(hook) {
 		warnings = append(warnings, fmt.Sprintf("%s.%s has a credential in the file: write %s = \"NAME\" or ${NAME} to take it from the environment",
 			path, key, key[strings.LastIndexByte(key, '.')+1:]+twin))
+	}
+	if warning := a.cacheWarning(path, hook); warning != "" {
+		warnings = append(warnings, warning)
 	}
 	return warnings
 }

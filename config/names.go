@@ -32,22 +32,20 @@ const notAvailable = "is not available in this version"
 // version lacks, each with what is below it.
 func unavailablePaths() []string {
 	return []string{
-		"transport", "admin", "redis.cache_ttl_secs",
-		"performance.enable_caching", "performance.backlog_alert_threshold",
+		"transport", "admin", "performance.backlog_alert_threshold",
 	}
 }
 
 // unavailableVariables are the environment variables of those.
 func unavailableVariables() []string {
 	list := []string{
-		"FRAISEQL_OBSERVER_TRANSPORT", "FRAISEQL_ENABLE_CACHING",
+		"FRAISEQL_OBSERVER_TRANSPORT",
 		"FRAISEQL_BACKLOG_ALERT_THRESHOLD", "FRAISEQL_ADMIN_LISTEN",
 	}
 	for prefix, keys := range map[string]string{
 		"FRAISEQL_NATS_": "URL SUBJECT_PREFIX CONSUMER_NAME STREAM_NAME ENABLE_BRIDGE RUN_EXECUTORS " +
 			"DEDUP_WINDOW_MINUTES MAX_AGE_DAYS MAX_MSGS MAX_BYTES ACK_WAIT_SECS MAX_DELIVER",
 		"FRAISEQL_BRIDGE_": "TRANSPORT_NAME BATCH_SIZE POLL_INTERVAL_SECS NOTIFY_CHANNEL",
-		"FRAISEQL_REDIS_":  "CACHE_TTL_SECS",
 	} {
 		for key := range strings.FieldsSeq(keys) {
 			list = append(list, prefix+key)

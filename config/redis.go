@@ -21,6 +21,9 @@ type Redis struct {
 	// DedupWindow is how long it is remembered that a delivery was handled, also
 	// where there is no Redis.
 	DedupWindow time.Duration `toml:"dedup_window_secs" default:"300" min:"1" max:"604800"`
+	// CacheTTL is how long a result is cached by an action that does not say, also
+	// where there is no Redis.
+	CacheTTL time.Duration `toml:"cache_ttl_secs" default:"60" min:"1" max:"86400"`
 }
 
 // Configured reports whether there is a server.
@@ -30,7 +33,7 @@ func (r *Redis) read(s *scope) {
 	s.fields(r)
 	switch {
 	case !s.given("url"):
-		// The window alone is for deduplication without Redis.
+		// The others are for what works without Redis, too.
 		for _, key := range []string{"pool_size", "connect_timeout_secs", "command_timeout_secs"} {
 			if s.table[key] != nil && !s.failed(key) {
 				s.failKey(key, `stands without url: write url = "redis://host:6379/0"`)

@@ -53,6 +53,7 @@ func schema(t *testing.T) []key {
 			add("### `[observers.retry]`", upper+"_N_RETRY", config.Retry{})
 			add("### `[[observers.actions]]`", upper+"_N_ACTIONS_M", config.Action{})
 			add("### `[observers.actions.fallback]`", upper+"_N_ACTIONS_M_FALLBACK", config.Fallback{})
+			add("### `[observers.actions.cache]`", upper+"_N_ACTIONS_M_CACHE", config.ActionCache{})
 			for _, kind := range config.ActionTypes() {
 				add("#### `type = \""+kind+"\"`", upper+"_N_ACTIONS_M", reflect.ValueOf(config.NewActionConfig(kind)).Elem().Interface())
 			}
@@ -217,6 +218,8 @@ func TestTagsParse(t *testing.T) {
 // that would contradict it, or that it depends on.
 func companions(name, text string) map[string]string {
 	switch name {
+	case "ttl":
+		return map[string]string{"FRAISEQL_ENABLE_CACHING": "true", "FRAISEQL_OBSERVERS_0_ACTIONS_0_CACHE_KEY": "all"}
 	case "initial_delay_ms", "max_delay_ms":
 		return map[string]string{
 			"FRAISEQL_OBSERVERS_0_RETRY_INITIAL_DELAY_MS": text, "FRAISEQL_OBSERVERS_0_RETRY_MAX_DELAY_MS": text,

@@ -50,8 +50,8 @@ type Cache struct {
 	// Patience is how long a delivery waits for others that fail, one after the
 	// other, before it is sent beside them.
 	Patience time.Duration
-	// Counts are those of the action.
-	Counts *CacheCounters
+	// Stats count for each action.
+	Stats  *CacheStats
 	Logger *slog.Logger
 }
 
@@ -68,7 +68,7 @@ func (c Cache) Middleware() observer.Middleware[observer.Action] {
 				return c.send(ctx, d, key, next)
 			}
 			began := time.Now()
-			if cached, found := c.find(ctx, key); found {
+			if cached, found := c.find(ctx, d, key); found {
 				return c.hit(d, cached, began), nil
 			}
 			return c.share(ctx, d, key, next)
@@ -95,7 +95,7 @@ func (c Cache) share(ctx context.Context, d *observer.Delivery, key string, next
 			return c.hit(d, f.result, began), nil
 		}
 		if time.Since(began) >= c.Patience {
-			c.miss()
+			c.miss(d)
 			return c.send(ctx, d, key, next)
 		}
 	}
@@ -106,13 +106,13 @@ func (c Cache) share(ctx context.Context, d *observer.Delivery, key string, next
 func (c Cache) lead(ctx context.Context, d *observer.Delivery, f *flight, next observer.Action) (observer.Result, error) {
 	defer c.Results.leave(f)
 	began := time.Now()
-	if f.result, f.ok = c.find(ctx, f.key); f.ok {
+	if f.result, f.ok = c.find(ctx, d, f.key); f.ok {
 		return c.hit(d, f.result, began), nil
 	}
-	c.miss()
+	c.miss(d)
 	result, err := next.Execute(ctx, d)
 	if err == nil {
-		f.result, f.ok = c.keep(ctx, f.key, result), true
+		f.result, f.ok = c.keep(ctx, d, f.key, result), true
 	}
 	return result, err
 }
@@ -121,29 +121,29 @@ func (c Cache) lead(ctx context.Context, d *observer.Delivery, f *flight, next o
 func (c Cache) send(ctx context.Context, d *observer.Delivery, key string, next observer.Action) (observer.Result, error) {
 	result, err := next.Execute(ctx, d)
 	if err == nil {
-		c.keep(ctx, key, result)
+		c.keep(ctx, d, key, result)
 	}
 	return result, err
 }
 
 // find looks for a result. Invariant 8: a store that is away has none.
-func (c Cache) find(ctx context.Context, key string) (CachedResult, bool) {
+func (c Cache) find(ctx context.Context, d *observer.Delivery, key string) (CachedResult, bool) {
 	cached, found, err := c.Results.store.Get(ctx, key)
-	c.note(err)
+	c.note(d, err)
 	// A store may keep it for longer than this action wants it.
 	return cached, found && err == nil && time.Since(cached.At) < c.TTL
 }
 
-func (c Cache) keep(ctx context.Context, key string, result observer.Result) CachedResult {
+func (c Cache) keep(ctx context.Context, d *observer.Delivery, key string, result observer.Result) CachedResult {
 	kept := CachedResult{Status: result.Status, Detail: result.Detail, At: time.Now().UTC()}
 	// What succeeded did so, even though whoever asked is gone.
-	c.note(c.Results.store.Set(context.WithoutCancel(ctx), key, kept, c.TTL))
+	c.note(d, c.Results.store.Set(context.WithoutCancel(ctx), key, kept, c.TTL))
 	return kept
 }
 
 // hit ends d with the result of an equal request.
 func (c Cache) hit(d *observer.Delivery, cached CachedResult, began time.Time) observer.Result {
-	c.Counts.hits.Add(1)
+	c.counters(d).hits.Add(1)
 	c.Results.counts.hits.Add(1)
 	detail := cached.text()
 	d.Attempts = append(d.Attempts, observer.Attempt{
@@ -164,16 +164,18 @@ func (r CachedResult) text() string {
 	return text
 }
 
-func (c Cache) miss() {
-	c.Counts.misses.Add(1)
+func (c Cache) counters(d *observer.Delivery) *CacheCounters { return c.Stats.Of(d.Observer, d.Action) }
+
+func (c Cache) miss(d *observer.Delivery) {
+	c.counters(d).misses.Add(1)
 	c.Results.counts.misses.Add(1)
 }
 
 // note counts a failure of the store. A hundred deliveries a second would tell
 // the same of it: it is told when that begins and when it ends.
-func (c Cache) note(err error) {
+func (c Cache) note(d *observer.Delivery, err error) {
 	if err != nil {
-		c.Counts.failures.Add(1)
+		c.counters(d).failures.Add(1)
 	}
 	c.Results.note(err, c.Logger)
 }

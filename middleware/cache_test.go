@@ -97,7 +97,7 @@ func newCached(t *testing.T, answer func(call int64) error) *cached {
 	c := &cached{shop: &shop{answer: answer}, store: &broken{Cache: memory}, counters: &middleware.Counters{}, actions: &middleware.CacheStats{}}
 	c.config = middleware.Cache{
 		Results: middleware.NewResults(c.store, c.counters), TTL: time.Minute, Identify: c.shop, Patience: 10 * time.Second,
-		Counts: c.actions.Of("notify", 0), Logger: quiet(),
+		Stats: c.actions, Logger: quiet(),
 	}
 	return c
 }

@@ -30,10 +30,7 @@ func (c *CacheCounters) Read() CacheCounts {
 
 // CacheStats count for each action that has a cache. The zero value is ready and
 // safe for concurrent use.
-type CacheStats struct {
-	mu      sync.Mutex
-	actions map[cachedAction]*CacheCounters
-}
+type CacheStats struct{ actions sync.Map } // of *CacheCounters by cachedAction
 
 type cachedAction struct {
 	observer string
@@ -48,29 +45,27 @@ type ActionCacheCounts struct {
 	CacheCounts
 }
 
-// Of gives the counters of an action, which it keeps for as long as the process
+// Of gives the counters of an action, which are kept for as long as the process
 // lives.
 func (s *CacheStats) Of(observerName string, action int) *CacheCounters {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	name := cachedAction{observerName, action}
-	if s.actions == nil {
-		s.actions = map[cachedAction]*CacheCounters{}
+	found, there := s.actions.Load(name)
+	if !there {
+		found, _ = s.actions.LoadOrStore(name, &CacheCounters{})
 	}
-	if s.actions[name] == nil {
-		s.actions[name] = &CacheCounters{}
-	}
-	return s.actions[name]
+	counters, _ := found.(*CacheCounters)
+	return counters
 }
 
 // Read returns the counts so far, ordered by observer and action.
 func (s *CacheStats) Read() []ActionCacheCounts {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]ActionCacheCounts, 0, len(s.actions))
-	for name, c := range s.actions {
-		all = append(all, ActionCacheCounts{name.observer, name.action, c.Read()})
-	}
+	var all []ActionCacheCounts
+	s.actions.Range(func(key, _ any) bool {
+		if name, ok := key.(cachedAction); ok {
+			all = append(all, ActionCacheCounts{name.observer, name.action, s.Of(name.observer, name.action).Read()})
+		}
+		return true
+	})
 	slices.SortFunc(all, func(a, b ActionCacheCounts) int {
 		return cmp.Or(cmp.Compare(a.Observer, b.Observer), cmp.Compare(a.Action, b.Action))
 	})

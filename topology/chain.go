@@ -22,10 +22,12 @@ type layers struct {
 	worker    *delivery.Worker
 	endpoints *delivery.Endpoints
 	traffic   *middleware.Traffic
-	lanes     int                // of a relay
-	fallback  time.Duration      // timeout of an attempt of an action that names none
-	stored    *middleware.Stored // what earlier processes left
-	dedup     *middleware.Dedup  // nil when it is turned off
+	lanes     int                 // of a relay
+	fallback  time.Duration       // timeout of an attempt of an action that names none
+	stored    *middleware.Stored  // what earlier processes left
+	dedup     *middleware.Dedup   // nil when it is turned off
+	results   *middleware.Results // nil when caching is turned off
+	caches    *middleware.CacheStats
 	logger    *slog.Logger
 }
 
@@ -37,6 +39,8 @@ type layers struct {
 //   - defer, because it takes what retry cannot wait for, and must not be buried;
 //   - fallback, because it takes what retry has given up or cannot try, before the
 //     dead letter and the deferral decide about it;
+//   - cache, because what has a result needs no attempt, and what others wait for
+//     is a success, in whichever attempt;
 //   - retry, because each attempt asks for its turn and gets its own timeout, and what
 //     is not tried is no attempt;
 //   - breaker, because what it does not let pass takes no turn;
@@ -47,18 +51,21 @@ type layers struct {
 //
 // On the first pass the alert waits until the dead letter is stored.
 func (l *layers) chain(o config.Observer, a config.Action, dead middleware.DeadLetter, budget time.Duration) observer.Middleware[observer.Action] {
-	return observer.Chain(
-		l.observe.Middleware(),
-		dead.Middleware(),
-		middleware.Defer(),
-		l.fallbackOf(o, a).Middleware(),
-		middleware.Retry(retryOf(a, budget)),
-		l.traffic.Breaker(degrades(a)),
-		l.traffic.Limit(min(lanePatience, budget/2)),
-		middleware.Report(l.endpoints.Attempted),
-		middleware.Timeout(l.timeoutOf(a)),
-		middleware.Recover(),
-	)
+	return func(act observer.Action) observer.Action {
+		return observer.Chain(
+			l.observe.Middleware(),
+			dead.Middleware(),
+			middleware.Defer(),
+			l.fallbackOf(o, a).Middleware(),
+			l.cacheOf(a, act),
+			middleware.Retry(retryOf(a, budget)),
+			l.traffic.Breaker(degrades(a)),
+			l.traffic.Limit(min(lanePatience, budget/2)),
+			middleware.Report(l.endpoints.Attempted),
+			middleware.Timeout(l.timeoutOf(a)),
+			middleware.Recover(),
+		)(act)
+	}
 }
 
 // first composes what stands around the chain on the first pass, outermost

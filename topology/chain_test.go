@@ -18,6 +18,8 @@ import (
 	"github.com/fraiseql/observer/delivery"
 	"github.com/fraiseql/observer/middleware"
 	memorystore "github.com/fraiseql/observer/store/memory"
+	"github.com/fraiseql/observer/store/otter"
+	"github.com/fraiseql/observer/template"
 )
 
 // attempts is an action whose n-th attempt does the n-th step; the last repeats.
@@ -108,6 +110,49 @@ func TestChainOrder(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestCacheInTheChain shows that the cache stands inside defer and outside retry.
+func TestCacheInTheChain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		memory, err := otter.New(otter.Config[middleware.CachedResult]{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = memory.Close() }()
+		key, err := template.Compile("all", template.Text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := newLayers(t, memorystore.New(memorystore.Config{}), io.Discard)
+		l.results, l.caches = middleware.NewResults(memory, l.observe.Counters), &middleware.CacheStats{}
+		a := config.Action{
+			Type: "test", Cache: config.ActionCache{On: true, TTL: time.Hour, Template: key},
+			Retry: config.Retry{MaxAttempts: 3, InitialDelay: time.Second, MaxDelay: time.Second, Backoff: "fixed", InlineBudget: time.Minute},
+		}
+		run := func(ctx context.Context, id string, act observer.Action) *observer.Delivery {
+			d := observer.NewDelivery(&observer.Event{ID: id, Operation: observer.Insert}, "o", 0, "test")
+			if _, err := l.chain(config.Observer{}, a, middleware.DeadLetter{}, time.Minute)(act).Execute(ctx, d); err != nil {
+				t.Error(err)
+			}
+			return d
+		}
+		first := make(chan *observer.Delivery)
+		go func() { first <- run(t.Context(), "first", attempts{refuse, succeed}) }()
+		synctest.Wait()
+		stopping := make(chan struct{})
+		close(stopping)
+		if d := run(observer.WithDrain(t.Context(), stopping), "waiting", attempts{succeed}); d.State != observer.Scheduled || len(d.Attempts) != 0 {
+			t.Errorf("what waits when the process stops is %s after %d attempts, want it scheduled: the cache is outside defer", d.State, len(d.Attempts))
+		}
+		if d := <-first; d.State != observer.Done || len(d.Attempts) != 2 {
+			t.Errorf("the first is %s after %d attempts", d.State, len(d.Attempts))
+		}
+		if d := run(t.Context(), "hit", attempts{refuse}); d.State != observer.Done || len(d.Attempts) != 1 || !d.Attempts[0].Cached {
+			t.Errorf("the next is %s, %+v, want one attempt: the cache is inside retry", d.State, d.Attempts)
+		}
+	})
 }
 
 // TestLookup: a stored delivery finds its action after the file was edited.

@@ -69,6 +69,9 @@ func (t *Topology) closeAll() []error {
 	if t.dedup != nil {
 		errs = append(errs, t.dedup.Close())
 	}
+	if t.cache != nil {
+		errs = append(errs, t.cache.Close())
+	}
 	if t.redis != nil {
 		errs = append(errs, t.redis.Close())
 	}

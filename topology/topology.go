@@ -48,6 +48,7 @@ type Topology struct {
 	network *outbound.Network
 	redis   *redis.Client // nil without one
 	dedup   *dedup.Store  // nil unless Redis stands in front of the state store
+	cache   closer        // nil when caching is turned off
 	logger  *slog.Logger
 }
 
@@ -84,6 +85,10 @@ func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	results, err := t.buildResults(cfg)
+	if err != nil {
+		return err
+	}
 	endpoints := delivery.NewEndpoints(delivery.EndpointsConfig{
 		Store: t.Store, DisableAfter: cfg.Endpoints.DisableAfter, ProbeInterval: cfg.Endpoints.ProbeInterval,
 		Paused: t.paused, Logger: t.logger,
@@ -100,7 +105,7 @@ func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
 		store:   t.Store,
 		observe: middleware.Observer{Logger: t.logger, Counters: t.Counters},
 		worker:  t.Worker, endpoints: endpoints, traffic: traffic, lanes: cfg.Performance.MaxConcurrency, fallback: cfg.Performance.ConcurrentTimeout,
-		stored: stored, dedup: t.dedupOf(cfg), logger: t.logger,
+		stored: stored, dedup: t.dedupOf(cfg), results: results, caches: &middleware.CacheStats{}, logger: t.logger,
 	}
 	return nil
 }

@@ -17,6 +17,9 @@ func configuration(sections, receiver string) string {
 [network]
 profile = "development"          # the receiver of the demo is on this machine
 
+[breaker]
+failure_rate = 90                # below it lies the receiver that refuses now and then on purpose
+
 [[observers]]                    # every change, to a receiver that answers at once
 name = "order-events"
 entity = "Order"

@@ -118,7 +118,7 @@ func (c *Cache[V]) do(ctx context.Context, call func(ctx context.Context, client
 	}
 	limited, cancel := context.WithTimeout(ctx, min(cachePatience, c.client.timeout))
 	defer cancel()
-	client, err := c.link.client(limited, c.options)
+	client, err := c.connection(limited)
 	if err == nil {
 		err = call(limited, client)
 	}
@@ -133,6 +133,19 @@ func (c *Cache[V]) do(ctx context.Context, call func(ctx context.Context, client
 		return fmt.Errorf("%s gave no answer within %s", c.client.place, min(cachePatience, c.client.timeout))
 	}
 	return c.client.explain(err)
+}
+
+// connection is the connection, also when the time is over on a busy machine:
+// what is kept in the process is given at any time.
+func (c *Cache[V]) connection(ctx context.Context) (rueidis.Client, error) {
+	select {
+	case <-c.link.ready:
+		if c.link.made != nil {
+			return c.link.made, nil
+		}
+	default:
+	}
+	return c.link.client(ctx, c.options)
 }
 
 var _ observer.Cache[int] = (*Cache[int])(nil)
