@@ -62,13 +62,17 @@ type broken struct {
 	observer.Cache[middleware.CachedResult]
 
 	err error
+	// slow is how long after looking the next answer is given.
+	slow atomic.Int64
 }
 
 func (b *broken) Get(ctx context.Context, key string) (middleware.CachedResult, bool, error) {
 	if b.err != nil {
 		return middleware.CachedResult{}, false, b.err
 	}
-	return b.Cache.Get(ctx, key)
+	r, found, err := b.Cache.Get(ctx, key)
+	<-time.After(time.Duration(b.slow.Swap(0)))
+	return r, found, err
 }
 
 func (b *broken) Set(ctx context.Context, key string, r middleware.CachedResult, ttl time.Duration) error {
@@ -321,6 +325,26 @@ func TestEqualRequestsAtTheSameTimeAreOne(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A look that found nothing may be older than a success.
+func TestALookThatTookLongIsRepeated(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCached(t, nil)
+		c.store.slow.Store(int64(time.Minute / 2))
+		slow := make(chan *observer.Delivery)
+		go func() {
+			d := deliveryOf("7")
+			_, _ = c.run(t.Context(), d)
+			slow <- d
+		}()
+		synctest.Wait()
+		c.sent(t, deliveryOf("7"))
+		if d := <-slow; c.calls.Load() != 1 || !d.Attempts[0].Cached {
+			t.Errorf("%d calls, want 1", c.calls.Load())
+		}
+	})
 }
 
 // One that waits for a request that fails makes its own, and the others wait for
