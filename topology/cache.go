@@ -32,7 +32,7 @@ func (t *Topology) buildResults(cfg *config.Config) (*middleware.Results, error)
 
 func (t *Topology) openCache(cfg *config.Config) (closer, error) {
 	if t.redis != nil {
-		return redis.NewCache[middleware.CachedResult](t.redis, cfg.Cache.MaxBytes), nil
+		return redis.NewCache[middleware.CachedResult](t.redis, redis.CacheConfig{MaxBytes: cfg.Cache.MaxBytes}), nil
 	}
 	store, err := otter.New(otter.Config[middleware.CachedResult]{
 		MaxEntries: cfg.Cache.MaxEntries, MaxBytes: cfg.Cache.MaxBytes,

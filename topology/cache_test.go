@@ -39,20 +39,18 @@ func TestEqualCallsAreMadeOnce(t *testing.T) {
 			if redis {
 				more = "[redis]\nurl = \"" + testenv.Redis(t) + "\"\n"
 			}
-			s, r := newShop(t), newReceiver(t, ok)
+			s, r := newShop(t), newQuietReceiver(t, ok)
 			built := build(t, s.parse(t, cachingTo(r.URL+"/a", `{ ttl = "1h" }`, more)))
 			warm(t, built)
-			before := r.calls("/a")
+			before, failures := r.calls("/a"), built.Counters.Read().Cache.Failures
 			for i := range 5 {
 				handle(t, built, fmt.Sprint("paid", i), "paid")
 				handle(t, built, fmt.Sprint("sent", i), "sent")
 			}
-			if n := r.calls("/a") - before; n != 2 {
-				t.Errorf("%d calls, want 2", n)
-			}
 			counts := built.Counters.Read()
-			if counts.Cache.Hits != 8 || counts.Dead != 0 {
-				t.Errorf("counted %+v", counts)
+			late := counts.Cache.Failures - failures // a busy machine
+			if n := int64(r.calls("/a") - before); n < 2 || n > 2+late || counts.Cache.Hits != 10-n || counts.Dead != 0 {
+				t.Errorf("%d calls, want 2; counted %+v", n, counts)
 			}
 			want := []middleware.ActionCacheCounts{{Observer: "o", CacheCounts: counts.Cache}}
 			if diff := cmp.Diff(want, built.CacheStats()); diff != "" {
@@ -61,14 +59,31 @@ func TestEqualCallsAreMadeOnce(t *testing.T) {
 			if redis { // another process takes its results
 				other := build(t, s.parse(t, strings.Replace(cachingTo(r.URL+"/a", `{ ttl = "1h" }`, more), "[performance]", "[state]\nurl = \"sqlite:other.db\"\n[performance]", 1)))
 				warm(t, other)
-				before, hits := r.calls("/a"), other.Counters.Read().Cache.Hits
+				before, was := r.calls("/a"), other.Counters.Read().Cache
 				handle(t, other, "elsewhere", "paid")
-				if n := r.calls("/a") - before; n != 0 || other.Counters.Read().Cache.Hits != hits+1 {
-					t.Errorf("another process: %d calls, counted %+v", n, other.Counters.Read().Cache)
+				now := other.Counters.Read().Cache
+				if n := r.calls("/a") - before; now.Failures == was.Failures && (n != 0 || now.Hits != was.Hits+1) {
+					t.Errorf("another process: %d calls, counted %+v, before %+v", n, now, was)
 				}
 			}
 		})
 	}
+}
+
+// newQuietReceiver is a receiver of any number of calls, that nobody awaits.
+func newQuietReceiver(t *testing.T, answer func(path string) int) *receiver {
+	t.Helper()
+	r := newReceiver(t, answer)
+	go func() {
+		for {
+			select {
+			case <-r.came:
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+	return r
 }
 
 // warm handles events until the cache has been reached: while it connects,
@@ -81,6 +96,7 @@ func warm(t *testing.T, built *topology.Topology) {
 		if built.Counters.Read().Cache.Failures == before {
 			return
 		}
+		<-time.After(10 * time.Millisecond)
 	}
 	t.Fatal("the cache was not reached")
 }
@@ -89,7 +105,7 @@ func warm(t *testing.T, built *topology.Topology) {
 func TestInvariant8ResultCacheAwayLosesNothing(t *testing.T) {
 	t.Parallel()
 	server := testenv.PrivateRedis(t, testenv.RedisOptions{})
-	s, r := newShop(t), newReceiver(t, ok)
+	s, r := newShop(t), newQuietReceiver(t, ok)
 	built := build(t, s.parse(t, cachingTo(r.URL+"/a", `{ ttl = "1h" }`, "[redis]\nurl = \""+server.URL()+"\"\n")))
 	warm(t, built)
 	for _, trouble := range []struct {
@@ -128,7 +144,7 @@ func TestInvariant8ResultCacheAwayLosesNothing(t *testing.T) {
 func TestARedriveIsSentWhateverIsCached(t *testing.T) {
 	t.Parallel()
 	answer := http.StatusBadRequest
-	s, r := newShop(t), newReceiver(t, func(string) int { return answer })
+	s, r := newShop(t), newQuietReceiver(t, func(string) int { return answer })
 	built := build(t, s.parse(t, cachingTo(r.URL+"/a", `{ ttl = "1h" }`, "")))
 	handle(t, built, "dead", "paid")
 	answer = http.StatusOK
@@ -146,7 +162,7 @@ func TestARedriveIsSentWhateverIsCached(t *testing.T) {
 
 func TestAHitFromTheStoreSaysSo(t *testing.T) {
 	t.Parallel()
-	s, r := newShop(t), newReceiver(t, ok)
+	s, r := newShop(t), newQuietReceiver(t, ok)
 	built := build(t, s.parse(t, cachingTo(r.URL+"/a", `{ ttl = "1h", key = "all" }`, "")))
 	handle(t, built, "first", "paid")
 	for _, id := range []string{"stored", "again"} {

@@ -14,11 +14,9 @@ import (
 )
 
 const (
-	// DefaultCacheBytes is what a cache keeps of Redis in the memory of the process.
-	DefaultCacheBytes = 64 << 20
-	// cachePatience is how long a cache waits for an answer: what it is asked for
-	// can be done without.
-	cachePatience = 100 * time.Millisecond
+	// DefaultCacheBytes and DefaultCachePatience are the defaults of [CacheConfig].
+	DefaultCacheBytes    = 64 << 20
+	DefaultCachePatience = 250 * time.Millisecond
 	// cachePause is how long a server that failed is not asked again, so that one
 	// which is away is not waited for by every delivery.
 	cachePause = time.Second
@@ -32,33 +30,45 @@ const (
 // errPaused is given while a server that failed is left alone.
 var errPaused = errors.New("it failed a moment ago and is not asked for a second")
 
+// CacheConfig bounds a cache. The zero value of a field is its default.
+type CacheConfig struct {
+	// MaxBytes is about what is kept of Redis in the memory of the process.
+	MaxBytes int
+	// Patience is how long an answer may take: what is asked for can be done
+	// without.
+	Patience time.Duration
+}
+
 // Cache is an [observer.Cache] in Redis, shared by all processes that use the
 // same database of the same server. What was asked for is kept in the process
 // too, until its time is over or the server tells that it has changed, so that
 // asking again takes no round trip. Make one with [NewCache] and end it with
-// [Cache.Close]. Its errors come within a tenth of a second.
+// [Cache.Close].
 //
 // It has one connection of its own: what the server tells of changes comes on
 // it in the order of the commands.
 type Cache[V any] struct {
-	client  *Client
-	options rueidis.ClientOption
-	link    *link
+	client   *Client
+	options  rueidis.ClientOption
+	patience time.Duration
+	link     *link
 	// until is when a server that failed is asked again, in nanoseconds.
 	until atomic.Int64
 }
 
-// NewCache makes a cache on the server of c, which keeps at most about maxBytes
-// in the process; [DefaultCacheBytes] when 0. It connects to nobody yet. V is
-// kept as JSON.
-func NewCache[V any](c *Client, maxBytes int) *Cache[V] {
+// NewCache makes a cache on the server of c. It connects to nobody yet. V is kept
+// as JSON.
+func NewCache[V any](c *Client, cfg CacheConfig) *Cache[V] {
+	if cfg.MaxBytes <= 0 {
+		cfg.MaxBytes = DefaultCacheBytes
+	}
+	if cfg.Patience <= 0 {
+		cfg.Patience = DefaultCachePatience
+	}
 	options := c.options
 	options.PipelineMultiplex = -1 // one connection
-	options.CacheSizeEachConn = DefaultCacheBytes
-	if maxBytes > 0 {
-		options.CacheSizeEachConn = maxBytes
-	}
-	return &Cache[V]{client: c, options: options, link: newLink()}
+	options.CacheSizeEachConn = cfg.MaxBytes
+	return &Cache[V]{client: c, options: options, patience: min(cfg.Patience, c.timeout), link: newLink()}
 }
 
 // Close ends the connection. Calls under way fail.
@@ -116,7 +126,7 @@ func (c *Cache[V]) do(ctx context.Context, call func(ctx context.Context, client
 	if time.Now().UnixNano() < c.until.Load() {
 		return fmt.Errorf("%s: %w", c.client.place, errPaused)
 	}
-	limited, cancel := context.WithTimeout(ctx, min(cachePatience, c.client.timeout))
+	limited, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	client, err := c.connection(limited)
 	if err == nil {
@@ -130,7 +140,7 @@ func (c *Cache[V]) do(ctx context.Context, call func(ctx context.Context, client
 	}
 	c.until.Store(time.Now().Add(cachePause).UnixNano())
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s gave no answer within %s", c.client.place, min(cachePatience, c.client.timeout))
+		return fmt.Errorf("%s gave no answer within %s", c.client.place, c.patience)
 	}
 	return c.client.explain(err)
 }

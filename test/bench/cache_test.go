@@ -51,7 +51,7 @@ func redisCache(b *testing.B) observer.Cache[middleware.CachedResult] {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := redis.NewCache[middleware.CachedResult](client, 0)
+	c := redis.NewCache[middleware.CachedResult](client, redis.CacheConfig{Patience: 2 * time.Second})
 	b.Cleanup(func() { _, _ = c.Close(), client.Close() })
 	for _, _, err := c.Get(b.Context(), "ready"); err != nil; _, _, err = c.Get(b.Context(), "ready") {
 		<-time.After(time.Millisecond)
