@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// DefaultCacheBytes and DefaultCachePatience are the defaults of [CacheConfig].
-	DefaultCacheBytes    = 64 << 20
+	// DefaultCacheBytes is the default of [CacheConfig].MaxBytes.
+	DefaultCacheBytes = 64 << 20
+	// DefaultCachePatience is the default of [CacheConfig].Patience.
 	DefaultCachePatience = 250 * time.Millisecond
 	// cachePause is how long a server that failed is not asked again, so that one
 	// which is away is not waited for by every delivery.
