@@ -42,10 +42,31 @@ type endpointView struct {
 // endpointPage is what endpoints list prints.
 type endpointPage struct {
 	Items []endpointView `json:"items"`
+	// OtherEndpoints are how many are left out, and WaitingForOthers how many
+	// unfinished deliveries are for them.
+	OtherEndpoints   int `json:"other_endpoints"`
+	WaitingForOthers int `json:"waiting_for_others"`
+}
+
+// topEndpoints is how many endpoints are listed unless --top says. A URL with a
+// template in its host makes as many as there are hosts.
+const topEndpoints = 20
+
+// pageOf takes the first top of list; all of it with 0.
+func pageOf(list []endpointView, top int) endpointPage {
+	p := endpointPage{Items: list}
+	if top > 0 && len(list) > top {
+		p.Items, p.OtherEndpoints = list[:top], len(list)-top
+		for _, e := range list[top:] {
+			p.WaitingForOthers += e.Waiting
+		}
+	}
+	return p
 }
 
 // viewEndpoints are the receivers that are known because they fail, are paused,
-// or have something waiting for them; those first for which most waits.
+// or have something waiting for them; those that only have come last, and among
+// equals those come first for which most waits.
 func viewEndpoints(stored []observer.Endpoint, waiting map[string]int) []endpointView {
 	list := []endpointView{}
 	seen := map[string]bool{}
@@ -62,25 +83,40 @@ func viewEndpoints(stored []observer.Endpoint, waiting map[string]int) []endpoin
 		}
 	}
 	slices.SortFunc(list, func(a, b endpointView) int {
+		switch {
+		case a.works() && !b.works():
+			return 1
+		case b.works() && !a.works():
+			return -1
+		}
 		return cmp.Or(cmp.Compare(b.Waiting, a.Waiting), cmp.Compare(a.Name, b.Name))
 	})
 	return list
 }
 
+// works: it neither fails nor is paused.
+func (e endpointView) works() bool { return e.Pause == observer.NotPaused && e.FailingSince == nil }
+
 func (c *cli) endpointsList() *cobra.Command {
+	var top int
 	cmd := &cobra.Command{
 		Use: "list", Short: "List receivers that fail, are paused, or for which something waits", Args: arguments(0, 0),
 	}
 	c.settings.flags(cmd)
+	cmd.Flags().IntVar(&top, "top", topEndpoints, "how many endpoints to list at most; 0 lists all")
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
-		p := endpointPage{Items: []endpointView{}}
+		if top < 0 {
+			return usageError(errors.New("--top must be at least 0"))
+		}
+		list := []endpointView{}
 		err := c.reading(cmd.Context(), func(store observer.StateStore) (err error) {
-			p.Items, err = readEndpoints(cmd.Context(), store)
+			list, err = readEndpoints(cmd.Context(), store)
 			return err
 		})
 		if err != nil && !errors.Is(err, errNoState) {
 			return err
 		}
+		p := pageOf(list, top)
 		return c.print(p, func(w io.Writer) { p.text(w, c.width()) })
 	})
 	return cmd
@@ -109,6 +145,9 @@ func (p endpointPage) text(w io.Writer, width int) {
 		rows = append(rows, []string{e.Name, state, since, strconv.Itoa(e.Waiting), printable(cause(e.LastError))})
 	}
 	writeRows(w, rows, width)
+	if p.OtherEndpoints > 0 {
+		_, _ = fmt.Fprintf(w, "and %d more, for which %s: --top 0\n", p.OtherEndpoints, waits(p.WaitingForOthers))
+	}
 }
 
 // state says in words how a receiver is, and since when.
@@ -189,12 +228,14 @@ func (e endpointView) line() string {
 	return fmt.Sprintf("%s is %s: nothing is sent to it; %s", e.Name, state, e.waiting())
 }
 
-func (e endpointView) waiting() string {
-	if e.Waiting == 0 {
-		return "nothing waits for it"
+func (e endpointView) waiting() string { return waits(e.Waiting) + " for it" }
+
+func waits(n int) string {
+	switch n {
+	case 0:
+		return "nothing waits"
+	case 1:
+		return "1 delivery waits"
 	}
-	if e.Waiting == 1 {
-		return "1 delivery waits for it"
-	}
-	return strconv.Itoa(e.Waiting) + " deliveries wait for it"
+	return strconv.Itoa(n) + " deliveries wait"
 }

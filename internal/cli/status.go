@@ -85,8 +85,10 @@ type deliveryStatus struct {
 	OldestDeadAt     *time.Time              `json:"oldest_dead_at"`
 	DeadByObserver   map[string]int          `json:"dead_by_observer"`
 	DeadByReason     map[observer.Reason]int `json:"dead_by_reason"`
-	// Endpoints are those that fail or are paused.
-	Endpoints []endpointView `json:"endpoints"`
+	// Endpoints are those that fail or are paused, for which most waits, and
+	// OtherEndpoints how many more of them there are.
+	Endpoints      []endpointView `json:"endpoints"`
+	OtherEndpoints int            `json:"other_endpoints"`
 }
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -172,7 +174,7 @@ func (s *status) readDeliveries(ctx context.Context, store observer.StateStore, 
 	d := &deliveryStatus{
 		States: map[observer.State]int{}, Scheduled: stats.States[observer.Scheduled], NextDueAt: when(next), OldestDueAt: when(stats.OldestDue),
 		Dead: stats.States[observer.Dead], MaxDead: maxDead, OldestDeadAt: when(stats.OldestDead),
-		DeadByObserver: stats.DeadByObserver, DeadByReason: stats.DeadByReason, Endpoints: viewEndpoints(endpoints, stats.Waiting),
+		DeadByObserver: stats.DeadByObserver, DeadByReason: stats.DeadByReason,
 	}
 	for _, state := range observer.States() {
 		d.States[state] = stats.States[state]
@@ -184,9 +186,8 @@ func (s *status) readDeliveries(ctx context.Context, store observer.StateStore, 
 		seconds := int64(max(0, s.Now.Sub(stats.OldestDue)).Seconds())
 		d.OldestDueSeconds = &seconds
 	}
-	d.Endpoints = slices.DeleteFunc(d.Endpoints, func(e endpointView) bool {
-		return e.Pause == observer.NotPaused && e.FailingSince == nil
-	})
+	p := pageOf(slices.DeleteFunc(viewEndpoints(endpoints, stats.Waiting), endpointView.works), topEndpoints)
+	d.Endpoints, d.OtherEndpoints = p.Items, p.OtherEndpoints
 	s.Deliveries = d
 	return nil
 }

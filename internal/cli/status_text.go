@@ -112,7 +112,7 @@ func (s statusText) deliveries(w io.Writer) {
 	t.end()
 	if len(d.Endpoints) > 0 {
 		_, _ = fmt.Fprint(w, "\nendpoints\n")
-		s.endpoints(w, d.Endpoints)
+		s.endpoints(w, d)
 	}
 }
 
@@ -149,11 +149,14 @@ func (s statusText) dead(t table, d *deliveryStatus) {
 }
 
 // endpoints prints those that fail or are paused.
-func (s statusText) endpoints(w io.Writer, list []endpointView) {
+func (s statusText) endpoints(w io.Writer, d *deliveryStatus) {
 	t := newTable(w)
-	for _, e := range list {
+	for _, e := range d.Endpoints {
 		state, since := e.state()
 		t.row("  "+e.Name+":", state+" since "+since+", "+e.waiting())
 	}
 	t.end()
+	if d.OtherEndpoints > 0 {
+		_, _ = fmt.Fprintf(w, "  and %d more: `%s endpoints list --top 0`\n", d.OtherEndpoints, program)
+	}
 }
