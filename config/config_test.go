@@ -136,7 +136,7 @@ func TestDefaults(t *testing.T) {
 		DisableAfter: 72 * time.Hour, ProbeInterval: time.Minute, Overrides: []config.Override{},
 	})
 	equal(t, "breaker", c.Breaker, config.Breaker{
-		Enabled: true, FailureRate: 50, MinCalls: 10, Window: 30 * time.Second, OpenFor: 30 * time.Second, Probes: 3,
+		Enabled: true, FailureRate: 50, MinCalls: 50, Window: 30 * time.Second, OpenFor: 30 * time.Second, Probes: 3,
 	})
 	equal(t, "limits", c.Limits, config.Limits{})
 	equal(t, "dead letters", c.DeadLetters, config.DeadLetters{MaxItems: 100_000, Retention: 720 * time.Hour})

@@ -23,7 +23,7 @@ type Breaker struct {
 	// FailureRate is the percentage of the calls within Window, MinCalls at least,
 	// that have to fail for it to open.
 	FailureRate int           `toml:"failure_rate" default:"50" min:"1" max:"100"`
-	MinCalls    int           `toml:"min_calls" default:"10" min:"1" max:"1000000"`
+	MinCalls    int           `toml:"min_calls" default:"50" min:"1" max:"1000000"`
 	Window      time.Duration `toml:"window" default:"30s" min:"1s" max:"24h"`
 	// OpenFor is how long nothing is sent, and Probes how many attempts are made
 	// then to see whether it works again.

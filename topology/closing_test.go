@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/delivery"
 	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/topology"
 )
@@ -110,4 +111,22 @@ func testCertificate(t *testing.T) []byte {
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+}
+
+// TestPausedEndpointIsKnownFromTheStart: a lane may be faster than the worker,
+// which looks at the endpoints all the time.
+func TestPausedEndpointIsKnownFromTheStart(t *testing.T) {
+	t.Parallel()
+	s, r := newShop(t), newReceiver(t, ok)
+	built := build(t, s.parse(t, "[[observers]]\nname = \"o\"\nentity = \"Order\"\n[[observers.actions]]\ntype = \"webhook\"\nurl = \""+r.URL+"/a\"\n"))
+	if err := delivery.Pause(t.Context(), built.Store, "webhook "+r.URL+"/a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := built.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	handle(t, built, "e", "paid")
+	if n := r.calls("/a"); n != 0 {
+		t.Errorf("%d calls of a receiver that a person has paused", n)
+	}
 }

@@ -80,10 +80,14 @@ func OpenStore(ctx context.Context, cfg *config.Config, readOnly bool) (observer
 	return store, nil
 }
 
-// Begin saves a first checkpoint for each database that is to be read from now
-// on and has none. It must end before the relays run, and only in the process
-// that will run them: a restart then goes on from there.
+// Begin takes over which endpoints are paused, and saves a first checkpoint for
+// each database that is to be read from now on and has none. It must end before
+// the relays run, and only in the process that will run them: nothing is sent
+// where somebody has paused it, and a restart goes on from there.
 func (t *Topology) Begin(ctx context.Context) error {
+	if err := t.layers.endpoints.Refresh(ctx); err != nil {
+		return err
+	}
 	for _, db := range t.Databases {
 		if db.Config.Start != config.StartNow {
 			continue
