@@ -117,7 +117,7 @@ func handledIsDurable(t *testing.T, on flavour) {
 		}
 		return http.StatusOK
 	})
-	s := on.newSite(t, hook("all", recv.url(),
+	s := on.newSite(t, noBreaker+hook("all", recv.url(),
 		`retry = { max_attempts = 2, initial_delay_ms = 60000, max_delay_ms = 60000, backoff_strategy = "fixed" }`))
 	shop := newShop(s)
 	stop := shop.load(r, 50, 300)

@@ -36,6 +36,10 @@ func onEach(t *testing.T, test func(t *testing.T, on flavour)) {
 	}
 }
 
+// noBreaker is for receivers of which much fails on purpose, most of all when
+// retries come together after a start. The breaker has tests of its own.
+const noBreaker = "[breaker]\nenabled = false\n"
+
 // newSite is [newSite] with a database of this kind.
 func (on flavour) newSite(t *testing.T, text string) *site {
 	t.Helper()

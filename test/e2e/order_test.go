@@ -42,7 +42,7 @@ func orderPerEntity(t *testing.T, on flavour) {
 		}
 		return http.StatusOK
 	})
-	s := on.newSite(t, hook("all", recv.url(), `retry = { max_attempts = 5, initial_delay_ms = 20 }`))
+	s := on.newSite(t, noBreaker+hook("all", recv.url(), `retry = { max_attempts = 5, initial_delay_ms = 20 }`))
 	shop := newShop(s)
 	s.start()
 	stop := shop.load(r, 30, 400)

@@ -29,7 +29,7 @@ func sigtermLosesAndRepeatsNothing(t *testing.T, on flavour) {
 		<-time.After(time.Duration(r.change.version%10) * time.Millisecond)
 		return http.StatusOK
 	})
-	s := on.newSite(t, hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 400, max_delay_ms = 500 }`))
+	s := on.newSite(t, noBreaker+hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 400, max_delay_ms = 500 }`))
 	shop := newShop(s)
 	stop := shop.load(r, 60, 200)
 	putOff, stops := 0, 0
@@ -77,7 +77,7 @@ func sigkillLosesNothing(t *testing.T, on flavour) {
 		<-time.After(time.Duration(r.change.version%7) * 10 * time.Millisecond) // so that a kill finds some in flight
 		return http.StatusOK
 	})
-	s := on.newSite(t, hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 20, max_delay_ms = 50 }`))
+	s := on.newSite(t, noBreaker+hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 20, max_delay_ms = 50 }`))
 	shop := newShop(s)
 	stop := shop.load(r, 40, 300)
 	const kills = 10

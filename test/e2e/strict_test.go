@@ -38,8 +38,7 @@ func strictOrder(t *testing.T, on flavour) {
 	})
 	const strict = "order = \"strict\"\n" +
 		`retry = { max_attempts = 50, initial_delay_ms = 200, max_delay_ms = 200, backoff_strategy = "fixed", inline_budget = "100ms" }` + "\n"
-	// Half of what is sent fails on purpose, and the breaker has tests of its own.
-	s := on.newSite(t, "[breaker]\nenabled = false\n"+hook("goes", recv.url(), strict)+hook("blocks", recv.url(), strict+`on_dead = "block"`))
+	s := on.newSite(t, noBreaker+hook("goes", recv.url(), strict)+hook("blocks", recv.url(), strict+`on_dead = "block"`))
 	shop := newShop(s)
 	s.start()
 	for n, note := range strictNotes {
