@@ -83,6 +83,15 @@ func (c *counting) UpdateDelivery(ctx context.Context, d *observer.Delivery, own
 	return c.Store.UpdateDelivery(ctx, d, owner)
 }
 
+// written are the updates since the last time.
+func (c *counting) written() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.updates
+	c.updates = 0
+	return n
+}
+
 // daemon is a process with one observer whose action is a hook.
 type daemon struct {
 	top   *Topology
@@ -197,10 +206,10 @@ func TestReceiverThatIsDownForAWhile(t *testing.T) {
 		}
 		m.hook.calls()
 		m.handle(t, 200)
-		m.store.updates = 0
+		m.store.written()
 		<-time.After(29 * time.Second)
-		if n := m.hook.calls(); n != 0 || m.store.updates != 0 {
-			t.Errorf("while it is open: %d calls, %d writes", n, m.store.updates)
+		if n, writes := m.hook.calls(), m.store.written(); n != 0 || writes != 0 {
+			t.Errorf("while it is open: %d calls, %d writes", n, writes)
 		}
 		m.want(t, "open", map[observer.State]int{observer.Scheduled: 10, observer.Queued: 200})
 		<-time.After(2 * time.Second)
@@ -286,8 +295,8 @@ func TestLimitsAreKeptByLanesAndWorkersTogether(t *testing.T) {
 				if tt.limits.Rate > 0 {
 					checkRate(t, m.hook.came, tt.limits)
 				}
-				if done := states[observer.Done]; m.store.updates > done+done/10+2 {
-					t.Errorf("%d writes for %d that were stored", m.store.updates, done)
+				if done, writes := states[observer.Done], m.store.written(); writes > done+done/10+2 {
+					t.Errorf("%d writes for %d that were stored", writes, done)
 				}
 			})
 		})
@@ -468,15 +477,16 @@ func TestFallbackIsOfItsActionOnly(t *testing.T) {
 		d := observer.NewDelivery(&observer.Event{ID: "p", Operation: observer.Insert}, "plain", 0, "")
 		d.Endpoint = "e"
 		d.Enqueue(time.Now())
+		synctest.Wait()
+		m.store.written()
 		if err := l.keep(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
-		m.store.updates = 0
 		l.worker.Wake()
 		<-time.After(9 * time.Second)
 		stored, err := m.store.Delivery(t.Context(), d.Key)
-		if err != nil || stored.State != observer.Queued || len(stored.Attempts) != 0 || stored.Lost != 0 || m.store.updates != 1 {
-			t.Errorf("%+v (%v) after %d writes", stored, err, m.store.updates)
+		if n := m.store.written(); err != nil || stored.State != observer.Queued || len(stored.Attempts) != 0 || stored.Lost != 0 || n != 1 {
+			t.Errorf("%+v (%v) after %d writes", stored, err, n)
 		}
 	})
 }
