@@ -40,7 +40,7 @@ func New(cfg Config, dial Dial) (*Action, error) {
 		actionErr = fmt.Errorf("%q is neither %s nor %s", cfg.Action, invalidate, invalidatePattern)
 	}
 	key, keyErr := compileKey(templates, cfg.KeyPattern, kind)
-	err = errors.Join(invalid("url", urlErr), invalid("key_pattern", keyErr), invalid("action", actionErr))
+	err = errors.Join(outbound.Invalid("url", urlErr), outbound.Invalid("key_pattern", keyErr), outbound.Invalid("action", actionErr))
 	if err != nil {
 		return nil, err
 	}
@@ -51,13 +51,6 @@ func New(cfg Config, dial Dial) (*Action, error) {
 		endpoint: outbound.Endpoint(redactor, "cache", place, "", false),
 		client:   connection.New(opener{option, dial}.open, rueidis.Client.Close, nil),
 	}, nil
-}
-
-func invalid(field string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &observer.FieldError{Field: field, Err: err}
 }
 
 // clientOption never repeats the URL in its errors: it is a secret.

@@ -49,7 +49,7 @@ func New(cfg Config, dial Dial) (*Action, error) {
 	function, functionErr := quoteFunction(cfg.FunctionName)
 	params, paramsErr := compileParams(templates, cfg.Params)
 	pool, urlErr := poolConfig(cfg)
-	err = errors.Join(invalid("url", urlErr), invalid("function_name", functionErr), invalid("params", paramsErr),
+	err = errors.Join(outbound.Invalid("url", urlErr), outbound.Invalid("function_name", functionErr), outbound.Invalid("params", paramsErr),
 		checkLimits(cfg))
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func checkLimits(cfg Config) error {
 	if cfg.MaxConnections < 0 || cfg.MaxConnections > maxConnections {
 		connections = fmt.Errorf("must be from 1 to %d", maxConnections)
 	}
-	return errors.Join(invalid("statement_timeout", timeout), invalid("max_connections", connections))
+	return errors.Join(outbound.Invalid("statement_timeout", timeout), outbound.Invalid("max_connections", connections))
 }
 
 // client is a pool and the connections that it has.
@@ -97,13 +97,6 @@ func (c *client) close() {
 	timer := time.AfterFunc(closeTime, c.conns.Cut)
 	defer timer.Stop()
 	c.pool.Close()
-}
-
-func invalid(field string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &observer.FieldError{Field: field, Err: err}
 }
 
 var identifier = regexp.MustCompile(`^[\p{L}_][\p{L}\p{N}_$]*$`)
