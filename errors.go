@@ -13,6 +13,8 @@ var (
 	ErrBusy = errors.New("being run by another process")
 	// ErrFull: the store holds as many dead letters as it may.
 	ErrFull = errors.New("dead letters are full")
+	// ErrFenced: the lease under which something was done is somebody else's now.
+	ErrFenced = errors.New("the lease was lost")
 )
 
 // Permanent marks err as one that trying again cannot mend, and says why the

@@ -17,6 +17,36 @@ type HandlerFunc func(ctx context.Context, e *Event) error
 // Handle calls f.
 func (f HandlerFunc) Handle(ctx context.Context, e *Event) error { return f(ctx, e) }
 
+// BatchHandler is implemented by handlers that take many events at once, in the
+// order of their log. A relay then calls HandleBatch in place of Handle, one
+// call at a time. nil means that every event is handled; an error that none is
+// known to be: the same events come again, in the same order, and more may
+// follow in the same call.
+type BatchHandler interface {
+	Handler
+	HandleBatch(ctx context.Context, events []*Event) error
+}
+
+type fenceKey struct{}
+
+// WithFence returns a context whose work may begin something only while fence
+// gives nil. fence may block while that is not known, until the ctx of its call
+// ends; an error that matches [ErrFenced] is final. It may be called
+// concurrently and often.
+func WithFence(ctx context.Context, fence func(ctx context.Context) error) context.Context {
+	return context.WithValue(ctx, fenceKey{}, fence)
+}
+
+// Fence asks the fence of ctx whether something may begin now; without one it
+// may.
+func Fence(ctx context.Context) error {
+	fence, _ := ctx.Value(fenceKey{}).(func(context.Context) error)
+	if fence == nil {
+		return nil
+	}
+	return fence(ctx)
+}
+
 type drainKey struct{}
 
 // WithDrain returns a context that carries the news that the process wants to

@@ -10,22 +10,31 @@ import (
 // it. Positions are stored in checkpoints, so their text outlives the process.
 type Position string
 
-// Message is one entry of a log.
+// Message is one entry of a log. One of Event, Malformed and Passed is set.
 type Message struct {
-	// Event is the entry, nil when it could not be understood.
+	// Event is the entry.
 	Event *Event
-	// Malformed is set instead of Event when the entry could not be understood.
+	// Malformed is the entry when it could not be understood.
 	Malformed *Malformed
+	// Passed is the id of an entry that is none of this reader's: nothing is done
+	// about it, and the position moves over it.
+	Passed string
+	// Origin names the database that recorded the entry, where the log carries
+	// those of several; else it is "".
+	Origin string
 	// Position resumes after this message.
 	Position Position
 }
 
 // ID is the identity of the entry, whether or not it could be understood.
 func (m *Message) ID() string {
-	if m.Malformed != nil {
+	switch {
+	case m.Malformed != nil:
 		return m.Malformed.ID
+	case m.Event != nil:
+		return m.Event.ID
 	}
-	return m.Event.ID
+	return m.Passed
 }
 
 // Malformed is an entry of a log that is not a valid event. It is kept as it

@@ -12,6 +12,10 @@ type Checkpoint struct {
 	// Done are the ids of entries after Position that are handled too, so that
 	// a restart does not repeat what finished behind a slow one.
 	Done []string
+	// Term, unless zero, is that of the lease under which it is saved, which has
+	// the name of the checkpoint: Save stores it only while the lease has this
+	// term, and else gives [ErrFenced]. Load ignores it.
+	Term int64
 	// SavedAt is when it was stored, by the store's clock. Save ignores it.
 	SavedAt time.Time
 }

@@ -2,9 +2,11 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/backoff"
 )
 
@@ -33,6 +35,9 @@ func (r *Relay) keepCheckpoints(ctx context.Context, stop <-chan struct{}) {
 			if err == nil {
 				break
 			}
+			if r.lost(err) {
+				return
+			}
 			wait := r.cfg.Reopen.Delay(failures)
 			r.cfg.Logger.Warn("checkpoint cannot be saved; trying again", "error", err, "failures", failures, "wait", wait)
 			if !backoff.Wait(ctx, stop, wait) {
@@ -50,15 +55,23 @@ func (r *Relay) saveLast(ctx context.Context) error {
 	defer cancel()
 	for failures := 1; ; failures++ {
 		err := r.save(ctx)
-		if err == nil || !backoff.Wait(ctx, nil, r.cfg.Reopen.Delay(failures)) {
+		if err == nil || errors.Is(err, observer.ErrFenced) || !backoff.Wait(ctx, nil, r.cfg.Reopen.Delay(failures)) {
 			return err
 		}
 	}
 }
 
+// Invariant 5: save stores nothing under the term of a lease that is lost.
 func (r *Relay) save(ctx context.Context) error {
-	name := r.cfg.Source.Name()
-	if err := r.cfg.Checkpoints.SaveCheckpoint(ctx, name, r.window.checkpoint()); err != nil {
+	name, cp := r.cfg.Source.Name(), r.window.checkpoint()
+	if r.cfg.Lease != nil {
+		cp.Term = r.cfg.Lease.Term()
+	}
+	// Whoever sees the checkpoint sees the receipts of what it says is handled.
+	if err := r.receipts.tell(ctx, r.cfg.Receipts); err != nil {
+		return fmt.Errorf("save receipts of %s: %w", name, err)
+	}
+	if err := r.cfg.Checkpoints.SaveCheckpoint(ctx, name, cp); err != nil {
 		return fmt.Errorf("save checkpoint of %s: %w", name, err)
 	}
 	return nil

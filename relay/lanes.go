@@ -20,11 +20,15 @@ type laneKey struct{ entityType, entityID string }
 // startLanes starts the goroutines that call the handler.
 func (r *Relay) startLanes(ctx context.Context) *sync.WaitGroup {
 	r.seed = maphash.MakeSeed()
-	r.lanes = make([]*lane, r.cfg.Lanes)
+	run, count := r.runLane, r.cfg.Lanes
+	if batches, ok := r.cfg.Handler.(observer.BatchHandler); ok {
+		run, count = r.inBatches(batches), 1 // the order of the log is that of every entity
+	}
+	r.lanes = make([]*lane, count)
 	var running sync.WaitGroup
 	for i := range r.lanes {
 		r.lanes[i] = newLane()
-		running.Go(func() { r.runLane(ctx, r.lanes[i]) })
+		running.Go(func() { run(ctx, r.lanes[i]) })
 	}
 	return &running
 }
@@ -32,9 +36,10 @@ func (r *Relay) startLanes(ctx context.Context) *sync.WaitGroup {
 // laneOf maps an entity to its lane. Invariant 4: one entity, one lane.
 func (r *Relay) laneOf(msg *observer.Message) int {
 	var key laneKey
-	if msg.Malformed != nil {
+	switch {
+	case msg.Malformed != nil:
 		key = laneKey{msg.Malformed.EntityType, msg.Malformed.EntityID}
-	} else {
+	case msg.Event != nil:
 		key = laneKey{msg.Event.EntityType, msg.Event.EntityID}
 	}
 	return int(maphash.Comparable(r.seed, key) % uint64(len(r.lanes))) //nolint:gosec // below len(r.lanes)
@@ -56,39 +61,58 @@ func (r *Relay) runLane(ctx context.Context, l *lane) {
 				continue
 			default:
 			}
-			if r.handle(ctx, batch[i].msg) {
-				r.givePlaces(r.window.finish(batch[i].seq))
-				r.markDirty()
+			if r.handle(ctx, &batch[i].msg) {
+				r.finish(&batch[i])
 			}
 			batch[i] = item{} // its event need not stay until the last of the batch
 		}
 	}
 }
 
-// handle calls the handler until it succeeds. It returns false when the process
-// stops first. Skipping is not an option: an event that the handler can neither
-// do nor record elsewhere would be lost.
-func (r *Relay) handle(ctx context.Context, msg observer.Message) bool {
+// finish notes that an item is handled. Its receipt is there before a checkpoint
+// can say so.
+func (r *Relay) finish(it *item) {
+	if r.cfg.Receipts != nil {
+		r.receipts.add(&it.msg)
+	}
+	r.givePlaces(r.window.finish(it.seq))
+	r.markDirty()
+}
+
+// handle hands a message over until that succeeds.
+func (r *Relay) handle(ctx context.Context, msg *observer.Message) bool {
+	return r.insist(ctx, msg, func() error {
+		switch {
+		case msg.Malformed != nil:
+			return r.cfg.Malformed(ctx, msg.Malformed)
+		case msg.Event != nil:
+			return r.cfg.Handler.Handle(ctx, msg.Event)
+		}
+		return nil // passed over
+	})
+}
+
+// insist makes a call until it succeeds. It returns false when the process stops
+// first, or the lease is lost. Skipping is not an option: what the handler can
+// neither do nor record elsewhere would be lost. first is the oldest of what is
+// handed over.
+func (r *Relay) insist(ctx context.Context, first *observer.Message, call func() error) bool {
 	for failures := 1; ; failures++ {
-		err := r.call(ctx, msg)
+		err := observer.Fence(ctx)
+		if err == nil {
+			err = call()
+		}
 		if err == nil {
 			return true
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || r.lost(err) {
 			return false
 		}
 		wait := r.cfg.Reopen.Delay(failures)
 		r.cfg.Logger.Error("event could not be handled or recorded; trying again",
-			"event_id", msg.ID(), "error", err, "failures", failures, "wait", wait)
+			"event_id", first.ID(), "error", err, "failures", failures, "wait", wait)
 		if !backoff.Wait(ctx, observer.Drain(ctx), wait) {
 			return false
 		}
 	}
-}
-
-func (r *Relay) call(ctx context.Context, msg observer.Message) error {
-	if msg.Malformed != nil {
-		return r.cfg.Malformed(ctx, msg.Malformed)
-	}
-	return r.cfg.Handler.Handle(ctx, msg.Event)
 }

@@ -51,8 +51,32 @@ type Config struct {
 	DrainTimeout time.Duration
 	// Reopen is how to wait after a source error.
 	Reopen backoff.Policy
+	// Batch is how many events a [observer.BatchHandler] is given at a time at
+	// most; 500 when zero.
+	Batch int
+	// Lease is what allows this relay to run; nil where nobody else would.
+	Lease Lease
+	// Receipts, unless nil, is told what is handled before a checkpoint says so. An
+	// error keeps the checkpoint from being saved, and the same receipts come
+	// again.
+	Receipts func(ctx context.Context, handled []Receipt) error
 	// Logger is slog.Default() when nil.
 	Logger *slog.Logger
+}
+
+// Lease is the right to read a source, which somebody else may take over.
+type Lease interface {
+	// Term is that of the checkpoints to save.
+	Term() int64
+	// Await gives nil while the lease is held, blocks while that is not known, and
+	// gives an error that matches [observer.ErrFenced] when it is lost.
+	Await(ctx context.Context) error
+}
+
+// Receipt says of one entry of the log that it is handled.
+type Receipt struct {
+	// ID is that of the entry, Origin the database that recorded it.
+	ID, Origin string
 }
 
 func (c Config) withDefaults() Config {
@@ -67,6 +91,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.DrainTimeout <= 0 {
 		c.DrainTimeout = 30 * time.Second
+	}
+	if c.Batch <= 0 {
+		c.Batch = 500
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -83,6 +110,10 @@ type Relay struct {
 	seed   maphash.Seed
 	places chan struct{} // one token per message in the window
 	dirty  chan struct{} // something finished since the last save
+	// receipts are those of entries that finished and were not told of.
+	receipts receipts
+	// fence ends the reading because the lease is lost.
+	fence context.CancelCauseFunc
 	// stalled is how long the reader waits for a place before it says so.
 	stalled time.Duration
 }
@@ -93,9 +124,10 @@ func New(cfg Config) *Relay { return &Relay{cfg: cfg, stalled: 10 * time.Second}
 // Run copies until ctx ends, then drains: it reads nothing more, lets the
 // handlers that have begun finish within DrainTimeout, saves the checkpoint and
 // returns nil. Source, handler and store failures are retried, logged and never
-// returned; an error means that the relay could not start, or that the last
+// returned; an error means that the relay could not start, that the last
 // checkpoint could not be saved and the next start repeats what it would have
-// held. When Run returns, nothing it started is running.
+// held, or, when it matches [observer.ErrFenced], that somebody else reads this
+// source now. When Run returns, nothing it started is running.
 func (r *Relay) Run(ctx context.Context) error {
 	if r.cfg.Source == nil || r.cfg.Handler == nil || r.cfg.Malformed == nil || r.cfg.Checkpoints == nil {
 		return errors.New("relay: Source, Handler, Malformed and Checkpoints are required")
@@ -109,19 +141,25 @@ func (r *Relay) Run(ctx context.Context) error {
 		return err
 	}
 	r.window = newWindow(cp)
+	reading, fence := context.WithCancelCause(ctx)
+	defer fence(nil)
+	r.fence = fence
 	r.places = make(chan struct{}, r.cfg.InFlight)
 	r.dirty = make(chan struct{}, 1)
 
-	work, cancelWork := context.WithCancel(observer.WithDrain(context.WithoutCancel(ctx), ctx.Done()))
+	work, cancelWork := context.WithCancel(r.withFence(observer.WithDrain(context.WithoutCancel(ctx), reading.Done()), reading))
 	defer cancelWork()
 	lanes := r.startLanes(work)
 	stop := make(chan struct{})
 	var saver sync.WaitGroup
 	saver.Go(func() { r.keepCheckpoints(context.WithoutCancel(ctx), stop) })
-	r.read(ctx)
+	r.read(reading)
 	r.drain(lanes, cancelWork)
 	close(stop)
 	saver.Wait()
+	if lost := context.Cause(reading); errors.Is(lost, observer.ErrFenced) {
+		return lost
+	}
 	return r.saveLast(ctx)
 }
 

@@ -1,0 +1,58 @@
+package relay
+
+import (
+	"context"
+
+	"github.com/fraiseql/observer"
+)
+
+// inBatches runs the one lane of a handler that takes many events at once. While
+// one batch is handled the next is read.
+func (r *Relay) inBatches(handler observer.BatchHandler) func(ctx context.Context, l *lane) {
+	return func(ctx context.Context, l *lane) {
+		draining := observer.Drain(ctx)
+		var waiting []item
+		for {
+			if waiting = l.take(waiting); len(waiting) == 0 {
+				return
+			}
+			for rest := waiting; len(rest) > 0; {
+				select {
+				case <-draining:
+					rest = nil // read again after the restart
+					continue
+				default:
+				}
+				n := r.batchOf(rest)
+				if r.handleBatch(ctx, handler, rest[:n]) {
+					for i := range rest[:n] {
+						r.finish(&rest[i])
+					}
+				}
+				rest = rest[n:]
+			}
+			clear(waiting) // its events need not stay
+		}
+	}
+}
+
+// batchOf is how many of items go together: events, up to the size of a batch, or
+// one of anything else.
+func (r *Relay) batchOf(items []item) int {
+	n := 0
+	for n < len(items) && n < r.cfg.Batch && items[n].msg.Event != nil {
+		n++
+	}
+	return max(n, 1)
+}
+
+func (r *Relay) handleBatch(ctx context.Context, handler observer.BatchHandler, items []item) bool {
+	if items[0].msg.Event == nil {
+		return r.handle(ctx, &items[0].msg)
+	}
+	events := make([]*observer.Event, len(items))
+	for i := range items {
+		events[i] = items[i].msg.Event
+	}
+	return r.insist(ctx, &items[0].msg, func() error { return handler.HandleBatch(ctx, events) })
+}

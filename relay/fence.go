@@ -1,0 +1,31 @@
+package relay
+
+import (
+	"context"
+	"errors"
+
+	"github.com/fraiseql/observer"
+)
+
+// withFence has work ask for the lease before it begins something. It waits for
+// an answer as long as the relay reads: reading ends with the drain, too.
+func (r *Relay) withFence(work, reading context.Context) context.Context {
+	if r.cfg.Lease == nil {
+		return work
+	}
+	return observer.WithFence(work, func(context.Context) error {
+		err := r.cfg.Lease.Await(reading)
+		r.lost(err)
+		return err
+	})
+}
+
+// lost reports whether err says that the lease is lost, and ends the reading if
+// so.
+func (r *Relay) lost(err error) bool {
+	if !errors.Is(err, observer.ErrFenced) {
+		return false
+	}
+	r.fence(err)
+	return true
+}

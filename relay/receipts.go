@@ -1,0 +1,38 @@
+package relay
+
+import (
+	"context"
+	"sync"
+
+	"github.com/fraiseql/observer"
+)
+
+// receipts are those that nobody was told of yet.
+type receipts struct {
+	mu   sync.Mutex
+	list []Receipt
+}
+
+func (r *receipts) add(msg *observer.Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(r.list, Receipt{ID: msg.ID(), Origin: msg.Origin})
+}
+
+// tell hands over what there is; what is refused is handed over again.
+func (r *receipts) tell(ctx context.Context, to func(context.Context, []Receipt) error) error {
+	r.mu.Lock()
+	list := r.list
+	r.list = nil
+	r.mu.Unlock()
+	if to == nil || len(list) == 0 {
+		return nil
+	}
+	err := to(ctx, list)
+	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.list = append(list, r.list...)
+	}
+	return err
+}
