@@ -170,10 +170,16 @@ func (f FirstPass) endpoint(ctx context.Context, d *observer.Delivery) (name str
 	return f.Preparer.Endpoint(ctx, d)
 }
 
-// Stored keeps a delivery unless there is nothing to keep of it.
+// Stored keeps a delivery unless there is nothing to keep of it, or the lease
+// under which it was begun is lost.
 func (f FirstPass) Stored(ctx context.Context, d *observer.Delivery) error {
 	if d.State == observer.Done || d.State == observer.Dropped {
 		return nil
+	}
+	// Whoever has the lease now may be handling the event already, and would not
+	// know of what is stored here.
+	if err := observer.Fence(ctx); err != nil {
+		return err
 	}
 	if err := f.Keep.Store(ctx, d, f.Logger); err != nil {
 		return err
@@ -355,6 +361,9 @@ func (f FirstPass) patience(endpoint string, done <-chan outcome) (out outcome, 
 // tryToBegin begins d with patience for a store that is away, until stop.
 func (f FirstPass) tryToBegin(ctx context.Context, stop <-chan struct{}, d *observer.Delivery) (Held, error) {
 	for failures := 1; ; failures++ {
+		if err := observer.Fence(ctx); err != nil {
+			return nil, err
+		}
 		held, err := f.Begin(ctx, d)
 		if err == nil {
 			return held, nil

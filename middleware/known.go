@@ -7,6 +7,8 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/backoff"
@@ -71,11 +73,17 @@ func (k Known) has(ctx context.Context, d *observer.Delivery) (bool, error) {
 
 // Stored remembers which deliveries a store held at one moment, in eight bytes
 // each. Asking the store for every delivery of a backlog instead took 30% of
-// its processor time.
+// its processor time. It is safe for concurrent use.
 type Stored struct {
+	store  observer.DeliveryStore
 	seed   maphash.Seed
-	hashes []uint64 // sorted
+	hashes atomic.Pointer[[]uint64] // sorted
 	lanes  *Lanes
+
+	reading chan struct{} // has room while nobody reads the store
+	mu      sync.Mutex
+	// started and ended count the readings.
+	started, ended int
 }
 
 // Lanes are those in which something was stored, and what is added to them.
@@ -85,20 +93,59 @@ func (s *Stored) Lanes() *Lanes { return s.lanes }
 // first event is handled; what this process stores later it does not hand over
 // again.
 func ReadStored(ctx context.Context, store observer.DeliveryStore) (*Stored, error) {
-	s := &Stored{seed: maphash.MakeSeed(), lanes: newLanes(store.Blocked)}
-	err := store.DeliveryKeys(ctx, func(key, lane string) {
-		s.hashes = append(s.hashes, maphash.String(s.seed, key))
+	s := &Stored{store: store, seed: maphash.MakeSeed(), lanes: newLanes(store.Blocked), reading: make(chan struct{}, 1)}
+	if err := s.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Refresh takes the keys of what the store holds now: other processes have
+// stored more since. It is called after taking over the reading of a log from
+// one of them and before its first event is handled. Callers that come while the
+// store is read share the reading after that.
+func (s *Stored) Refresh(ctx context.Context) error {
+	s.mu.Lock()
+	enough := s.started + 1 // that begins after this call
+	s.mu.Unlock()
+	select {
+	case s.reading <- struct{}{}:
+		defer func() { <-s.reading }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	if s.ended >= enough {
+		s.mu.Unlock()
+		return nil
+	}
+	s.started++
+	s.mu.Unlock()
+	if err := s.read(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = s.started
+	return nil
+}
+
+func (s *Stored) read(ctx context.Context) error {
+	var hashes []uint64
+	err := s.store.DeliveryKeys(ctx, func(key, lane string) {
+		hashes = append(hashes, maphash.String(s.seed, key))
 		s.lanes.Add(lane)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look for unfinished deliveries: %w", err)
+		return fmt.Errorf("look for unfinished deliveries: %w", err)
 	}
-	slices.Sort(s.hashes)
-	return s, nil
+	slices.Sort(hashes)
+	s.hashes.Store(&hashes)
+	return nil
 }
 
 // mayContain is true for every stored key, and hardly ever for another.
 func (s *Stored) mayContain(key string) bool {
-	_, found := slices.BinarySearch(s.hashes, maphash.String(s.seed, key))
+	_, found := slices.BinarySearch(*s.hashes.Load(), maphash.String(s.seed, key))
 	return found
 }

@@ -62,6 +62,11 @@ func (cfg RetryConfig) run(ctx context.Context, d *observer.Delivery, next obser
 		return observer.Result{}, err
 	}
 	for {
+		// Invariant 5: who has lost its lease, maybe while it was paused here, sends
+		// nothing more.
+		if err := observer.Fence(ctx); err != nil {
+			return observer.Result{}, observer.Deferred(err, time.Now())
+		}
 		result, err := try(ctx, d, next)
 		if until, untried := observer.NotTriedUntil(err); untried {
 			if cfg.waits(ctx, d, began, until) {
