@@ -22,6 +22,10 @@ type Config struct {
 	Databases []Database `toml:"databases"`
 	// State is where the daemon keeps what it must not forget.
 	State State `toml:"state"`
+	// Transport says how events get to the actions.
+	Transport Transport `toml:"transport"`
+	// Leases say how processes that share a state agree who reads what.
+	Leases Leases `toml:"leases"`
 	// Network says what actions may reach.
 	Network Network `toml:"network"`
 	// Performance bounds what runs at once.
@@ -53,6 +57,12 @@ type Config struct {
 
 	// variables are the names of the environment that stand for a key.
 	variables map[string]bool
+}
+
+// Leases say how processes that share a state agree who reads what.
+type Leases struct {
+	// TTL is how long what a process read is read by nobody after it died.
+	TTL time.Duration `toml:"ttl" default:"10s" min:"1s" max:"10m"`
 }
 
 // Performance bounds what runs at once.

@@ -85,6 +85,7 @@ func (r *reader) read(c *Config) {
 	root.checkObservers(c)
 	root.checkRetention(c)
 	root.checkDedup(c)
+	root.checkTransport(c)
 	r.checkVariables()
 }
 
@@ -112,7 +113,7 @@ func (r *reader) databaseFromEnvironment() {
 
 func (s *scope) checkDatabases(c *Config) {
 	const section = "databases"
-	if len(c.Databases) == 0 && !s.broken[section] {
+	if len(c.Databases) == 0 && c.readsDatabases() && !s.broken[section] {
 		offset := nowhere
 		if v := s.table[section]; v != nil {
 			offset = v.at

@@ -32,40 +32,44 @@ const notAvailable = "is not available in this version"
 // version lacks, each with what is below it.
 func unavailablePaths() []string {
 	return []string{
-		"transport", "admin", "performance.backlog_alert_threshold",
+		"admin", "performance.backlog_alert_threshold",
 	}
 }
 
 // unavailableVariables are the environment variables of those.
 func unavailableVariables() []string {
-	list := []string{
-		"FRAISEQL_OBSERVER_TRANSPORT",
-		"FRAISEQL_BACKLOG_ALERT_THRESHOLD", "FRAISEQL_ADMIN_LISTEN",
-	}
-	for prefix, keys := range map[string]string{
-		"FRAISEQL_NATS_": "URL SUBJECT_PREFIX CONSUMER_NAME STREAM_NAME ENABLE_BRIDGE RUN_EXECUTORS " +
-			"DEDUP_WINDOW_MINUTES MAX_AGE_DAYS MAX_MSGS MAX_BYTES ACK_WAIT_SECS MAX_DELIVER",
-		"FRAISEQL_BRIDGE_": "TRANSPORT_NAME BATCH_SIZE POLL_INTERVAL_SECS NOTIFY_CHANNEL",
-	} {
-		for key := range strings.FieldsSeq(keys) {
-			list = append(list, prefix+key)
-		}
-	}
-	slices.Sort(list)
-	return list
+	return []string{"FRAISEQL_ADMIN_LISTEN", "FRAISEQL_BACKLOG_ALERT_THRESHOLD"}
 }
 
 func unavailable(path string) bool {
 	return slices.Contains(unavailablePaths(), path)
 }
 
-// variable is the name of the environment variable of a key. The keys of
-// [performance] stand without their section, as FraiseQL has them.
+// variable is the name of the environment variable of a key. Some stand without
+// their section or in another one, as FraiseQL has them.
 func variable(prefix, key string) string {
-	if prefix == "" || prefix == "FRAISEQL_PERFORMANCE" {
+	switch prefix {
+	case "", "FRAISEQL_PERFORMANCE":
 		prefix = "FRAISEQL"
+	case "FRAISEQL_TRANSPORT":
+		return transportVariable(key)
+	case "FRAISEQL_NATS_JETSTREAM":
+		prefix = "FRAISEQL_NATS"
 	}
 	return prefix + "_" + notWord.ReplaceAllString(strings.ToUpper(key), "_")
+}
+
+// transportVariable is that of a key or table of [transport].
+func transportVariable(key string) string {
+	switch key {
+	case "transport":
+		return "FRAISEQL_OBSERVER_TRANSPORT"
+	case "run_bridge":
+		return "FRAISEQL_NATS_ENABLE_BRIDGE"
+	case "run_executors":
+		return "FRAISEQL_NATS_RUN_EXECUTORS"
+	}
+	return "FRAISEQL_" + notWord.ReplaceAllString(strings.ToUpper(key), "_")
 }
 
 // suggestion names the key that was probably meant, or else all that are known.

@@ -149,7 +149,7 @@ func (s *scope) nested(key string, at *value, table map[string]*value) *scope {
 	return &scope{
 		reader: s.reader, at: at, table: table, path: join(s.path, key), env: variable(s.env, key), unexpanded: map[string]string{},
 		// The tables that hold credentials; what is inside them inherits it.
-		twins: s.twins || slices.Contains([]string{"databases", "state", "smtp", "redis", "network", "actions", "alert"}, key),
+		twins: s.twins || slices.Contains([]string{"databases", "state", "smtp", "redis", "nats", "network", "actions", "alert"}, key),
 	}
 }
 

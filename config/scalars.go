@@ -85,6 +85,10 @@ func unit(key string) time.Duration {
 		return time.Millisecond
 	case strings.HasSuffix(key, "_secs"):
 		return time.Second
+	case strings.HasSuffix(key, "_minutes"):
+		return time.Minute
+	case strings.HasSuffix(key, "_days"):
+		return 24 * time.Hour
 	}
 	return 0
 }
