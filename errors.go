@@ -9,11 +9,12 @@ import (
 var (
 	// ErrNotFound: the checkpoint, delivery or log entry asked for is not there.
 	ErrNotFound = errors.New("not found")
-	// ErrBusy: the delivery is being run by somebody else right now.
+	// ErrBusy: the delivery is being run, or the lease held, by somebody else right
+	// now.
 	ErrBusy = errors.New("being run by another process")
 	// ErrFull: the store holds as many dead letters as it may.
 	ErrFull = errors.New("dead letters are full")
-	// ErrFenced: the lease under which something was done is somebody else's now.
+	// ErrFenced: somebody else may hold the lease under which this was done.
 	ErrFenced = errors.New("the lease was lost")
 )
 

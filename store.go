@@ -12,12 +12,13 @@ type Checkpoint struct {
 	// Done are the ids of entries after Position that are handled too, so that
 	// a restart does not repeat what finished behind a slow one.
 	Done []string
-	// Term, unless zero, is that of the lease under which it is saved, which has
-	// the name of the checkpoint: Save stores it only while the lease has this
-	// term, and else gives [ErrFenced]. Load ignores it.
-	Term int64
 	// SavedAt is when it was stored, by the store's clock. Save ignores it.
 	SavedAt time.Time
+	// Term, when it is not zero, has SaveCheckpoint store only while the lease
+	// Lease has this term. Lease is the name of the checkpoint when it is empty. Load
+	// gives neither.
+	Term  int64
+	Lease string
 }
 
 // CheckpointStore keeps checkpoints by source name. Implementations must pass
@@ -26,7 +27,10 @@ type CheckpointStore interface {
 	// LoadCheckpoint gives [ErrNotFound] when nothing was saved under name.
 	LoadCheckpoint(ctx context.Context, name string) (Checkpoint, error)
 	// SaveCheckpoint replaces the checkpoint durably: when it returns nil, a
-	// crash of the process does not lose it.
+	// crash of the process does not lose it. When the lease has another term than
+	// that of cp, or was released, the error matches [ErrFenced] and nothing is
+	// stored. Whoever acquires the lease meanwhile loads what was saved before, or
+	// it is not saved.
 	SaveCheckpoint(ctx context.Context, name string, cp Checkpoint) error
 }
 
@@ -196,6 +200,7 @@ type StateStore interface {
 	CheckpointStore
 	DeliveryStore
 	DedupStateStore
+	LeaseStore
 	// Close releases the store. Nothing may be called afterwards.
 	Close() error
 }

@@ -65,7 +65,7 @@ func (r *Relay) saveLast(ctx context.Context) error {
 func (r *Relay) save(ctx context.Context) error {
 	name, cp := r.cfg.Source.Name(), r.window.checkpoint()
 	if r.cfg.Lease != nil {
-		cp.Term = r.cfg.Lease.Term()
+		cp.Lease, cp.Term = r.cfg.Lease.Name(), r.cfg.Lease.Term()
 	}
 	// Whoever sees the checkpoint sees the receipts of what it says is handled.
 	if err := r.receipts.tell(ctx, r.cfg.Receipts); err != nil {

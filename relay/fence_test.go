@@ -26,6 +26,7 @@ type lease struct {
 	lost    error
 }
 
+func (*lease) Name() string  { return "database/log" }
 func (l *lease) Term() int64 { return l.term }
 
 func (l *lease) Await(ctx context.Context) error {
@@ -73,11 +74,11 @@ type fencedStore struct {
 func (s *fencedStore) SaveCheckpoint(ctx context.Context, name string, cp observer.Checkpoint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if cp.Term != s.term {
+	if cp.Lease != "database/log" || cp.Term != s.term {
 		return fmt.Errorf("checkpoint %s: %w", name, observer.ErrFenced)
 	}
 	s.saved = append(s.saved, cp.Term)
-	cp.Term = 0
+	cp.Lease, cp.Term = "", 0
 	return s.Store.SaveCheckpoint(ctx, name, cp)
 }
 

@@ -66,7 +66,8 @@ type Config struct {
 
 // Lease is the right to read a source, which somebody else may take over.
 type Lease interface {
-	// Term is that of the checkpoints to save.
+	// Name and Term are those under which checkpoints are saved.
+	Name() string
 	Term() int64
 	// Await gives nil while the lease is held, blocks while that is not known, and
 	// gives an error that matches [observer.ErrFenced] when it is lost.

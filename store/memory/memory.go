@@ -45,6 +45,7 @@ type Store struct {
 	places      uint64 // the last one given
 	dead        int    // how many of rows are stored as dead
 	dedup       dedup
+	leases      leases
 }
 
 var _ observer.StateStore = (*Store)(nil)
@@ -61,7 +62,7 @@ func New(cfg Config) *Store {
 		maxDead: cfg.MaxDead, now: cfg.Now,
 		checkpoints: map[string]observer.Checkpoint{}, rows: map[string]*row{},
 		lanes: map[string][]*row{}, endpoints: map[string]observer.Endpoint{},
-		dedup: newDedup(),
+		dedup: newDedup(), leases: leases{rows: map[string]observer.Lease{}},
 	}
 }
 
@@ -90,8 +91,11 @@ func (s *Store) SaveCheckpoint(ctx context.Context, name string, cp observer.Che
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fenced(name, cp) {
+		return fmt.Errorf("save checkpoint %s: %w", name, observer.ErrFenced)
+	}
 	cp = cloneCheckpoint(cp)
-	cp.SavedAt = s.clock()
+	cp.SavedAt, cp.Term, cp.Lease = s.clock(), 0, ""
 	s.checkpoints[name] = cp
 	return nil
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,19 @@ const (
 INSERT INTO {{schema}}.tb_checkpoint (name, position, done, saved_at) VALUES ($2, $3, $4, ` + clock + `)
 ON CONFLICT (name) DO UPDATE
 SET position = excluded.position, done = excluded.done, saved_at = excluded.saved_at`
+
+	// saveFenced locks the lease until the checkpoint is committed. Whoever takes
+	// the lease waits for that and then loads what was saved, or took it before, and
+	// the lease is not found.
+	saveFenced = `
+WITH held AS MATERIALIZED (
+    SELECT FROM {{schema}}.tb_lease WHERE name = $5 AND term = $6 AND holder <> '' FOR SHARE),
+saved AS (
+    INSERT INTO {{schema}}.tb_checkpoint (name, position, done, saved_at) SELECT $2, $3, $4, ` + clock + ` FROM held
+    ON CONFLICT (name) DO UPDATE
+    SET position = excluded.position, done = excluded.done, saved_at = excluded.saved_at
+    RETURNING 1)
+SELECT (SELECT count(*) FROM held), (SELECT count(*) FROM saved)`
 )
 
 // LoadCheckpoint implements [observer.CheckpointStore].
@@ -45,11 +59,23 @@ func (s *Store) SaveCheckpoint(ctx context.Context, name string, cp observer.Che
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	var saved int64
+	held, saved := int64(1), int64(0)
+	args := []any{s.clockNow(), s.texts.encode(name), s.texts.encode(string(cp.Position)), *text}
 	err = s.change(ctx, what, func(c *change) {
-		c.exec(&saved, saveCheckpoint, s.clockNow(), s.texts.encode(name), s.texts.encode(string(cp.Position)), *text)
+		if cp.Term == 0 {
+			c.exec(&saved, saveCheckpoint, args...)
+			return
+		}
+		lease, _ := s.texts.name(cmp.Or(cp.Lease, name))
+		c.rows(func(rows pgx.Rows) error {
+			_, err := pgx.ForEachRow(rows, []any{&held, &saved}, func() error { return nil })
+			return err
+		}, saveFenced, append(args, lease, cp.Term)...)
 	})
-	if err == nil && saved != 1 {
+	switch {
+	case err == nil && held == 0: // Invariant 5
+		return fmt.Errorf("%s: %w", what, observer.ErrFenced)
+	case err == nil && saved != 1:
 		// A rule, a trigger or a row security policy of somebody else's. Sessions
 		// may know a statement that a rule emptied for longer than the rule.
 		s.pool.Reset()

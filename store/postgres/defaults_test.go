@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"net/url"
@@ -117,6 +118,13 @@ func everyChange(t *testing.T, s *postgres.Store) {
 		func() error {
 			return s.SaveEndpoint(t.Context(), observer.Endpoint{Name: "a", Pause: observer.PausedGone})
 		},
+		func() error {
+			l, err := s.AcquireLease(t.Context(), "shop", "a", lease)
+			return errors.Join(err, s.SaveCheckpoint(t.Context(), "shop", observer.Checkpoint{Term: l.Term}))
+		},
+		func() error { _, err := s.RenewLeases(t.Context(), lease, observer.Lease{Name: "shop"}); return err },
+		func() error { return s.ReleaseLease(t.Context(), observer.Lease{Name: "shop"}) },
+		func() error { _, err := s.PruneLeases(t.Context(), 0, 1); return err },
 	} {
 		if err := call(); err != nil {
 			t.Fatal(err)

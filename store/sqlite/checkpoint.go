@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -42,6 +43,11 @@ func (s *Store) SaveCheckpoint(ctx context.Context, name string, cp observer.Che
 		return fmt.Errorf("save checkpoint %s: %w", name, err)
 	}
 	return s.write(ctx, "save checkpoint "+name, func(tx *session) error {
+		if cp.Term != 0 {
+			if err := tx.checkTerm(cmp.Or(cp.Lease, name), cp.Term); err != nil {
+				return err
+			}
+		}
 		_, err := tx.exec(saveCheckpoint, name, string(cp.Position), string(done), micros(s.now()))
 		return err
 	})

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	observer "github.com/fraiseql/observer"
@@ -12,13 +13,13 @@ import (
 
 // writeQueries are the statements that run on the writing connection.
 func writeQueries() []string {
-	return append([]string{
+	return slices.Concat([]string{
 		saveCheckpoint, saveEndpoint, removeEndpoint, isEndpointThere,
 		insertDelivery, existsDelivery, findDelivery, updateDelivery, requeueDelivery, removeDelivery,
 		laneBlocked, placeBlocked, queueDelivery, releaseLane, unblock, repeats,
 		claimDelivery, claimChosen, extendLease, dueInBand, firstInBand, raiseBand, removeBand,
 		pruneDone, pruneDead,
-	}, dedupQueries()...)
+	}, dedupQueries(), leaseQueries())
 }
 
 const selectDelivery = `SELECT ` + columns + ` FROM tb_delivery WHERE key = ?`

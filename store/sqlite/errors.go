@@ -38,7 +38,12 @@ func isBusy(err error) bool {
 // isAnswer reports whether err is an answer about a row, as opposed to a
 // failure of the database.
 func isAnswer(err error) bool {
-	return err == nil || errors.Is(err, observer.ErrNotFound) || errors.Is(err, observer.ErrBusy) || errors.Is(err, observer.ErrFull)
+	for _, answer := range []error{observer.ErrNotFound, observer.ErrBusy, observer.ErrFull, observer.ErrFenced} {
+		if errors.Is(err, answer) {
+			return true
+		}
+	}
+	return err == nil
 }
 
 // explain adds the file and what to do about it to an error of SQLite.
