@@ -173,7 +173,7 @@ func (l *layers) buildFallback(o config.Observer, a config.Action, deps config.D
 func (l *layers) storedAction(o config.Observer, a config.Action, act observer.Action, c executor.Condition) storedAction {
 	preparer, _ := act.(observer.Preparer)
 	return storedAction{
-		actionType: a.Type, print: a.Print(), run: l.chain(o, a, l.deadLetter(o), 0)(act), preparer: preparer,
+		actionType: a.Type, print: a.Print(), run: compose(l.chain(o, a, act, l.deadLetter(o), 0))(act), preparer: preparer,
 		mayRepeat: a.OnUnknown != config.OnUnknownDeadLetter, dead: l.deadLetter(o), condition: c,
 	}
 }
@@ -188,8 +188,7 @@ func (l *layers) buildAlerts(cfg *config.Config, deps config.Deps, set *actions)
 			return fmt.Errorf("alert (%s): %w", a.Action.Type, err)
 		}
 		alerts[name] = l.alertsOf(name, a)
-		as := config.Observer{Name: name, OnFailure: string(middleware.ToDeadLetters)}
-		set.stored[name] = []storedAction{l.storedAction(as, a.Action, act, nil)}
+		set.stored[name] = []storedAction{l.storedAction(alertObserver(name), a.Action, act, nil)}
 		return nil
 	}
 	if cfg.Alert != nil {
@@ -210,6 +209,11 @@ func (l *layers) buildAlerts(cfg *config.Config, deps config.Deps, set *actions)
 	l.alerts = keepIntervals(l.alerts, alerts)
 	set.alert = l.alerts[generalAlert]
 	return nil
+}
+
+// alertObserver stands for the observer of the deliveries of an alert.
+func alertObserver(name string) config.Observer {
+	return config.Observer{Name: name, OnFailure: string(middleware.ToDeadLetters)}
 }
 
 func (l *layers) alertsOf(name string, a *config.Alert) *middleware.Alerts {

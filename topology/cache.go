@@ -48,24 +48,22 @@ func (t *Topology) openCache(cfg *config.Config) (closer, error) {
 // Those of all actions together are in Counters.
 func (t *Topology) CacheStats() []middleware.ActionCacheCounts { return t.layers.caches.Read() }
 
-// cacheOf is the layer that takes cached results; one that does nothing for an
-// action without. A configuration that turns caching on takes effect with the
-// next start.
-func (l *layers) cacheOf(a config.Action, act observer.Action) observer.Middleware[observer.Action] {
-	if !a.Cache.On || l.results == nil {
-		return observer.Chain[observer.Action]()
-	}
-	cache := middleware.Cache{
-		Results: l.results, TTL: a.Cache.TTL, Patience: l.timeoutOf(a), Stats: l.caches, Logger: l.logger,
-	}
-	if a.Cache.Template != nil {
-		cache.Key, cache.Scope = a.Cache.Template, a.Print()
-		return cache.Middleware()
-	}
+// cacheOf is the layer that takes cached results; none for an action without. A
+// configuration that turns caching on takes effect with the next start.
+func (l *layers) cacheOf(a config.Action, act observer.Action) Layer {
 	identify, ok := act.(observer.Identifier)
-	if !ok { // the configuration has refused it
-		return observer.Chain[observer.Action]()
+	if !a.Cache.On || !l.cfg.Performance.EnableCaching || a.Cache.Template == nil && !ok { // the last the configuration has refused
+		return Layer{}
 	}
-	cache.Identify = identify
-	return cache.Middleware()
+	return Layer{"cache", aboutCache(l.cfg, a.Cache), func() observer.Middleware[observer.Action] {
+		cache := middleware.Cache{
+			Results: l.results, TTL: a.Cache.TTL, Patience: l.timeoutOf(a), Stats: l.caches, Logger: l.logger,
+		}
+		if a.Cache.Template != nil {
+			cache.Key, cache.Scope = a.Cache.Template, a.Print()
+		} else {
+			cache.Identify = identify
+		}
+		return cache.Middleware()
+	}}
 }

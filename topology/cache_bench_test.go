@@ -54,12 +54,14 @@ func benchmarkChain(b *testing.B, cache config.ActionCache) {
 	counters := &middleware.Counters{}
 	logger := slog.New(slog.DiscardHandler)
 	l := &layers{
-		observe: middleware.Observer{Logger: logger, Counters: counters}, fallback: time.Minute, logger: logger,
+		cfg: &config.Config{Performance: config.Performance{EnableCaching: true, ConcurrentTimeout: time.Minute}}, begun: b.Context(),
+		observe: middleware.Observer{Logger: logger, Counters: counters}, logger: logger,
 		endpoints: delivery.NewEndpoints(delivery.EndpointsConfig{Store: memorystore.New(memorystore.Config{}), Logger: logger}),
 		traffic:   middleware.NewTraffic(middleware.TrafficConfig{Logger: logger}),
 		results:   middleware.NewResults(memory, counters), caches: &middleware.CacheStats{},
 	}
-	run := l.chain(config.Observer{}, config.Action{Type: "webhook", Cache: cache}, middleware.DeadLetter{}, time.Second)(unsent{hook})
+	act := unsent{hook}
+	run := compose(l.chain(config.Observer{}, config.Action{Type: "webhook", Cache: cache}, act, middleware.DeadLetter{}, time.Second))(act)
 	e := &observer.Event{ID: "e", Operation: observer.Update, EntityType: "Product", EntityID: "7", Data: []byte(`{"shop":7,"name":"Bread"}`)}
 	b.ReportAllocs()
 	for b.Loop() {

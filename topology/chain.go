@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -16,14 +17,18 @@ import (
 
 // layers is what the chains of one process share.
 type layers struct {
+	// cfg is what the process began with: the sections that are not reloaded hold
+	// until its end.
+	cfg *config.Config
+	// begun is for what is asked of actions before there is a delivery.
+	begun context.Context
+
 	store     observer.DeliveryStore
 	observe   middleware.Observer
 	alerts    map[string]*middleware.Alerts
 	worker    *delivery.Worker
 	endpoints *delivery.Endpoints
 	traffic   *middleware.Traffic
-	lanes     int                 // of a relay
-	fallback  time.Duration       // timeout of an attempt of an action that names none
 	stored    *middleware.Stored  // what earlier processes left
 	dedup     *middleware.Dedup   // nil when it is turned off
 	results   *middleware.Results // nil when caching is turned off
@@ -31,8 +36,8 @@ type layers struct {
 	logger    *slog.Logger
 }
 
-// chain composes what decides how a delivery ends, outermost first. The first
-// pass and the workers run the same; storing the outcome is theirs.
+// chain lists what decides how a delivery ends, outermost first. The first pass
+// and the workers run the same; storing the outcome is theirs.
 //
 //   - observe, because its line tells how the delivery ended, whichever layer decided it;
 //   - dead letter, because it takes what every layer inside has given up;
@@ -49,41 +54,42 @@ type layers struct {
 //   - timeout, which bounds one attempt;
 //   - recover, so that a panic is an attempt like another.
 //
-// On the first pass the alert waits until the dead letter is stored.
-func (l *layers) chain(o config.Observer, a config.Action, dead middleware.DeadLetter, budget time.Duration) observer.Middleware[observer.Action] {
-	return func(act observer.Action) observer.Action {
-		return observer.Chain(
-			l.observe.Middleware(),
-			dead.Middleware(),
-			middleware.Defer(),
-			l.fallbackOf(o, a).Middleware(),
-			l.cacheOf(a, act),
-			middleware.Retry(retryOf(a, budget)),
-			l.traffic.Breaker(degrades(a)),
-			l.traffic.Limit(min(lanePatience, budget/2)),
-			middleware.Report(l.endpoints.Attempted),
-			middleware.Timeout(l.timeoutOf(a)),
-			middleware.Recover(),
-		)(act)
-	}
+// What the action or the configuration has no use for is not in the list, which is
+// both what runs and what [Explain] shows. On the first pass the alert waits until
+// the dead letter is stored.
+func (l *layers) chain(o config.Observer, a config.Action, act observer.Action, dead middleware.DeadLetter, budget time.Duration) []Layer {
+	to := l.receiverOf(act)
+	return inForce(
+		Layer{"observe", "a line in the log and a count of how the delivery ended", l.observe.Middleware},
+		Layer{"dead letter", aboutFailure(o), dead.Middleware},
+		Layer{"defer", "what cannot be done now is stored and tried again later", middleware.Defer},
+		l.fallbackOf(o, a),
+		l.cacheOf(a, act),
+		Layer{"retry", aboutRetry(a, budget), func() observer.Middleware[observer.Action] { return middleware.Retry(retryOf(a, budget)) }},
+		l.breakerOf(a, to),
+		l.limitOf(a, to, min(lanePatience, budget/2)),
+		l.reportOf(to),
+		Layer{"timeout", span(l.timeoutOf(a)) + " for an attempt", func() observer.Middleware[observer.Action] { return middleware.Timeout(l.timeoutOf(a)) }},
+		Layer{"recover", "a panic is a failed attempt", middleware.Recover},
+	)
 }
 
-// first composes what stands around the chain on the first pass, outermost
-// first:
+// first lists what stands around the chain on the first pass, outermost first:
 //
 //   - unrecorded, because it tells of what none of the others could store;
 //   - known, because what an earlier process stored has left its line and goes its way;
 //   - dedup, because whatever the first pass makes of the delivery, it is handled then;
 //   - first pass, which decides where the delivery begins: in its lane or in the store.
-func (l *layers) first(pass middleware.FirstPass) observer.Middleware[observer.Action] {
-	around := []observer.Middleware[observer.Action]{
-		l.observe.Unrecorded(),
-		middleware.Known{Stored: l.stored, Find: l.store.Delivery, Logger: l.logger}.Middleware(),
+func (l *layers) first(a config.Action, act observer.Action, pass func() observer.Middleware[observer.Action]) []Layer {
+	known := func() observer.Middleware[observer.Action] {
+		return middleware.Known{Stored: l.stored, Find: l.store.Delivery, Logger: l.logger}.Middleware()
 	}
-	if l.dedup != nil {
-		around = append(around, l.dedup.Middleware())
-	}
-	return observer.Chain(append(around, pass.Middleware())...)
+	return inForce(
+		Layer{"unrecorded", "a line in the log when it could not be stored how the delivery ended", l.observe.Unrecorded},
+		Layer{"known", "what an earlier process has stored is left to the workers", known},
+		l.dedupLayer(),
+		Layer{"first pass", aboutFirstPass(a, act), pass},
+	)
 }
 
 // crowdShare is the part of all lanes that may wait for one endpoint for longer
@@ -104,7 +110,7 @@ func (l *layers) crowdOf(cfg *config.Config) *middleware.Crowd {
 	if receivers < 2 {
 		return nil
 	}
-	return middleware.NewCrowd(max(2, l.lanes/crowdShare))
+	return middleware.NewCrowd(max(2, l.cfg.Performance.MaxConcurrency/crowdShare))
 }
 
 func (l *layers) firstPassOf(o config.Observer, a config.Action, act observer.Action, crowd *middleware.Crowd) middleware.FirstPass {
@@ -142,7 +148,7 @@ func (l *layers) timeoutOf(a config.Action) time.Duration {
 	if a.Timeout > 0 {
 		return a.Timeout
 	}
-	return l.fallback
+	return l.cfg.Performance.ConcurrentTimeout
 }
 
 func retryOf(a config.Action, budget time.Duration) middleware.RetryConfig {
@@ -179,7 +185,10 @@ func (l *layers) begin(ctx context.Context, d *observer.Delivery) (middleware.He
 // configuration says about its deliveries.
 func (l *layers) firstPass(o config.Observer, a config.Action, act observer.Action, crowd *middleware.Crowd, plan func(*observer.Delivery)) executor.Action {
 	pass := l.firstPassOf(o, a, act, crowd)
-	run := l.first(pass)(l.chain(o, a, l.unalerted(o), a.Retry.InlineBudget)(act))
+	run := compose(slices.Concat(
+		l.first(a, act, pass.Middleware),
+		l.chain(o, a, act, l.unalerted(o), a.Retry.InlineBudget),
+	))(act)
 	return executor.Action{
 		Type: a.Type,
 		Run: observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {

@@ -56,7 +56,8 @@ func newLayers(t *testing.T, store observer.StateStore, out io.Writer) *layers {
 	logger := slog.New(slog.DiscardHandler)
 	endpoints := delivery.NewEndpoints(delivery.EndpointsConfig{Store: store, Logger: logger})
 	return &layers{
-		store: store, stored: stored, endpoints: endpoints, traffic: middleware.NewTraffic(middleware.TrafficConfig{}), fallback: time.Second, logger: logger,
+		cfg: &config.Config{Performance: config.Performance{ConcurrentTimeout: time.Second}}, begun: t.Context(),
+		store: store, stored: stored, endpoints: endpoints, traffic: middleware.NewTraffic(middleware.TrafficConfig{}), logger: logger,
 		worker:  delivery.NewWorker(delivery.WorkerConfig{Store: store, Endpoints: endpoints, Owner: "test", Logger: logger}),
 		observe: middleware.Observer{Logger: slog.New(slog.NewTextHandler(out, nil)), Counters: &middleware.Counters{}},
 	}
@@ -126,6 +127,7 @@ func TestCacheInTheChain(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := newLayers(t, memorystore.New(memorystore.Config{}), io.Discard)
+		l.cfg.Performance.EnableCaching = true
 		l.results, l.caches = middleware.NewResults(memory, l.observe.Counters), &middleware.CacheStats{}
 		a := config.Action{
 			Type: "test", Cache: config.ActionCache{On: true, TTL: time.Hour, Template: key},
@@ -133,7 +135,7 @@ func TestCacheInTheChain(t *testing.T) {
 		}
 		run := func(ctx context.Context, id string, act observer.Action) *observer.Delivery {
 			d := observer.NewDelivery(&observer.Event{ID: id, Operation: observer.Insert}, "o", 0, "test")
-			if _, err := l.chain(config.Observer{}, a, middleware.DeadLetter{}, time.Minute)(act).Execute(ctx, d); err != nil {
+			if _, err := compose(l.chain(config.Observer{}, a, act, middleware.DeadLetter{}, time.Minute))(act).Execute(ctx, d); err != nil {
 				t.Error(err)
 			}
 			return d

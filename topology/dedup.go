@@ -51,7 +51,7 @@ func (t *Topology) dedupOf(cfg *config.Config) *middleware.Dedup {
 	}
 	session := t.Owner + "/" + rand.Text()
 	m := &middleware.Dedup{
-		Store: t.Store, Owner: session, Lease: dedupLease, Keep: max(cfg.Redis.DedupWindow, redeliveryHorizon),
+		Store: t.Store, Owner: session, Lease: dedupLease, Keep: dedupKeep(cfg),
 		Open: cfg.Dedup.OnError == config.DedupOpen, Counters: t.Counters, Logger: t.logger,
 	}
 	if t.redis != nil {
@@ -61,6 +61,19 @@ func (t *Topology) dedupOf(cfg *config.Config) *middleware.Dedup {
 		m.Store = t.dedup
 	}
 	return m
+}
+
+// dedupKeep is how long it is remembered that a delivery was handled.
+func dedupKeep(cfg *config.Config) time.Duration {
+	return max(cfg.Redis.DedupWindow, redeliveryHorizon)
+}
+
+// dedupLayer is the layer of deduplication; none when it is turned off.
+func (l *layers) dedupLayer() Layer {
+	if !l.cfg.Performance.EnableDedup {
+		return Layer{}
+	}
+	return Layer{"dedup", aboutDedup(l.cfg), func() observer.Middleware[observer.Action] { return l.dedup.Middleware() }}
 }
 
 // closeAll releases what Build opened, in the order in which it is needed.

@@ -102,9 +102,10 @@ func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
 	})
 	traffic.OnChange(t.Worker.Wake)
 	t.layers = &layers{
+		cfg: cfg, begun: context.WithoutCancel(ctx),
 		store:   t.Store,
 		observe: middleware.Observer{Logger: t.logger, Counters: t.Counters},
-		worker:  t.Worker, endpoints: endpoints, traffic: traffic, lanes: cfg.Performance.MaxConcurrency, fallback: cfg.Performance.ConcurrentTimeout,
+		worker:  t.Worker, endpoints: endpoints, traffic: traffic,
 		stored: stored, dedup: t.dedupOf(cfg), results: results, caches: &middleware.CacheStats{}, logger: t.logger,
 	}
 	return nil

@@ -39,21 +39,24 @@ const lanePatience = 250 * time.Millisecond
 // fallbacks. No observer can be called so.
 func fallbackName(observer string) string { return "@fallback." + observer }
 
-// fallbackOf hands the deliveries of an action over to its fallback; nil without
-// one.
-func (l *layers) fallbackOf(o config.Observer, a config.Action) *middleware.Fallback {
+// fallbackOf is the layer that hands the deliveries of an action over to its
+// fallback; none without one.
+func (l *layers) fallbackOf(o config.Observer, a config.Action) Layer {
 	if a.Fallback == nil {
-		return nil
+		return Layer{}
 	}
-	prints := fallbackPrints(o)
-	return &middleware.Fallback{
-		WhenOpen: a.Fallback.When == config.WhenOpen, Keep: l.keep, Wake: l.worker.Wake, Logger: l.logger,
-		Delivery: func(d *observer.Delivery) *observer.Delivery {
-			other := observer.NewDelivery(d.Event, fallbackName(d.Observer), d.Action, a.Fallback.Action.Type)
-			other.Priority, other.Prints = d.Priority, prints
-			return other
-		},
-	}
+	return Layer{"fallback", aboutFallback(*a.Fallback), func() observer.Middleware[observer.Action] {
+		prints := fallbackPrints(o)
+		f := &middleware.Fallback{
+			WhenOpen: a.Fallback.When == config.WhenOpen, Keep: l.keep, Wake: l.worker.Wake, Logger: l.logger,
+			Delivery: func(d *observer.Delivery) *observer.Delivery {
+				other := observer.NewDelivery(d.Event, fallbackName(d.Observer), d.Action, a.Fallback.Action.Type)
+				other.Priority, other.Prints = d.Priority, prints
+				return other
+			},
+		}
+		return f.Middleware()
+	}}
 }
 
 // fallbackPrints are the fingerprints of the fallbacks of o, "" where an action has

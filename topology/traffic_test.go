@@ -112,6 +112,8 @@ func startDaemon(t *testing.T, rules config.Config, a config.Action, other *hook
 	m := &daemon{store: &counting{Store: memorystore.New(memorystore.Config{})}, hook: &hook{endpoint: "e", takes: time.Millisecond, began: time.Now()}}
 	l := newLayers(t, m.store, io.Discard)
 	m.top = &Topology{layers: l, logger: l.logger}
+	rules.Performance = l.cfg.Performance
+	l.cfg = &rules
 	l.traffic = m.top.trafficOf(&rules, l.endpoints)
 	l.worker = delivery.NewWorker(delivery.WorkerConfig{
 		Store: m.store, Run: m.top.RunStored, MayRepeat: m.top.MayRepeat, Bury: m.top.giveUp, Owner: "test",

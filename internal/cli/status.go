@@ -24,6 +24,8 @@ type status struct {
 	Daemon     daemonStatus      `json:"daemon"`
 	Databases  []*databaseStatus `json:"databases"`
 	Deliveries *deliveryStatus   `json:"deliveries"`
+	// Chains are those of the configuration as it is now, in detail only.
+	Chains *topology.Explanation `json:"chains,omitempty"`
 }
 
 type stateStatus struct {
@@ -97,11 +99,14 @@ func (c *cli) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Say how far the logs are handled and what waits",
 		Long: "Read the state store and the change logs and say how far each log is handled and\n" +
-			"what waits, whether or not a daemon runs. What cannot be known is shown as unknown.",
+			"what waits, whether or not a daemon runs. What cannot be known is shown as unknown.\n" +
+			"With --detailed also what a delivery of each action goes through, by the\n" +
+			"configuration as it is now: a daemon that was started with another one, or before\n" +
+			"a change that takes effect with the next start, runs that.",
 		Args: arguments(0, 0),
 	}
 	c.settings.flags(cmd)
-	cmd.Flags().BoolVar(&detailed, "detailed", false, "also show positions, captured tables, finished deliveries and the reasons of dead letters")
+	cmd.Flags().BoolVar(&detailed, "detailed", false, "also show positions, captured tables, finished deliveries, the reasons of dead letters and the chain of each action")
 	cmd.RunE = c.do(func(cmd *cobra.Command, _ []string) error {
 		c.settings.optional = true
 		cfg, err := c.settings.load()
@@ -111,6 +116,13 @@ func (c *cli) statusCommand() *cobra.Command {
 		s, err := readStatus(cmd.Context(), cfg, detailed)
 		if err != nil {
 			return err
+		}
+		if detailed {
+			chains, err := topology.Explain(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			s.Chains = &chains
 		}
 		if err := c.print(s, statusText{s, detailed}.write); err != nil {
 			return err

@@ -29,6 +29,10 @@ func (s statusText) write(w io.Writer) {
 	}
 	_, _ = fmt.Fprint(w, "\ndeliveries\n")
 	s.deliveries(w)
+	if s.Chains != nil && len(s.Chains.Observers) > 0 {
+		_, _ = fmt.Fprint(w, "\nchains, by the configuration as it is now\n")
+		writeChains(w, s.Chains)
+	}
 }
 
 func (s statusText) daemon() string {

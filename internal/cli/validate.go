@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/topology"
 )
 
 // validation is the result of validate-config.
@@ -20,29 +22,35 @@ type validation struct {
 	Actions   int           `json:"actions"`
 	Errors    config.Errors `json:"errors"`
 	Warnings  []string      `json:"warnings"`
+	// Chains are there when they were asked for and the configuration is valid.
+	Chains *topology.Explanation `json:"chains,omitempty"`
 }
 
 func (c *cli) validateCommand() *cobra.Command {
+	var explained bool
 	cmd := &cobra.Command{
 		Use:   "validate-config [FILE]",
 		Short: "Check a configuration and list every mistake",
 		Long: "Check FILE, or what --config names, with the environment as it is, and list\n" +
-			"every mistake as file:line:column: key: message. Nothing is connected to.",
+			"every mistake as file:line:column: key: message. Nothing is connected to.\n" +
+			"With --explain also print what a delivery of each action goes through, from the\n" +
+			"outside in, with the settings that a daemon started now would have.",
 		Args: arguments(0, 1),
 	}
 	c.settings.flags(cmd)
+	cmd.Flags().BoolVar(&explained, "explain", false, "also print the chain of each action")
 	cmd.RunE = c.do(func(cmd *cobra.Command, args []string) error {
 		path, err := c.settings.positional(cmd, args)
 		if err != nil {
 			return err
 		}
 		c.settings.config = path
-		return c.validate()
+		return c.validate(cmd.Context(), explained)
 	})
 	return cmd
 }
 
-func (c *cli) validate() error {
+func (c *cli) validate(ctx context.Context, explained bool) error {
 	cfg, err := c.settings.loadAll()
 	result := validation{File: c.settings.config, Valid: err == nil, Errors: config.Errors{}, Warnings: []string{}}
 	if err != nil && !errors.As(err, &result.Errors) {
@@ -50,6 +58,13 @@ func (c *cli) validate() error {
 	}
 	if err == nil {
 		result.count(cfg)
+	}
+	if err == nil && explained {
+		chains, err := topology.Explain(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		result.Chains = &chains
 	}
 	if printed := c.print(result, result.text); printed != nil {
 		return printed
@@ -74,6 +89,9 @@ func (v *validation) text(w io.Writer) {
 	}
 	if v.Valid {
 		_, _ = fmt.Fprintf(w, "ok: %s, %s, %s\n", count(v.Databases, "database"), count(v.Observers, "observer"), count(v.Actions, "action"))
+		if v.Chains != nil {
+			writeChains(w, v.Chains)
+		}
 		return
 	}
 	for _, e := range v.Errors {
