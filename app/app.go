@@ -103,10 +103,27 @@ func (a *App) Run(ctx context.Context) (err error) {
 	for range parts {
 		errs = append(errs, <-failed)
 	}
-	counts := a.Counts()
-	a.logger.Info("stopped", "done", counts.Done, "scheduled", counts.Scheduled, "dead", counts.Dead,
-		"dropped", counts.Dropped, "unrecorded", counts.Unrecorded, "duplicates_skipped", counts.DedupSkipped)
+	a.logger.LogAttrs(ctx, slog.LevelInfo, "stopped", summary(a.Counts())...)
 	return errors.Join(errs...)
+}
+
+// summary is what the last line says of a run. What may be turned off is in it
+// where there was any.
+func summary(c middleware.Counts) []slog.Attr {
+	attrs := []slog.Attr{
+		slog.Int64("done", c.Done), slog.Int64("scheduled", c.Scheduled), slog.Int64("dead", c.Dead),
+		slog.Int64("dropped", c.Dropped), slog.Int64("unrecorded", c.Unrecorded),
+	}
+	for _, some := range []slog.Attr{
+		slog.Int64("duplicates_detected", c.DedupDetected), slog.Int64("duplicates_skipped", c.DedupSkipped),
+		slog.Int64("claims_answered_by_state_store", c.DedupBypassed), slog.Int64("handled_without_claim", c.DedupOpen),
+		slog.Int64("cache_hits", c.Cache.Hits), slog.Int64("cache_misses", c.Cache.Misses), slog.Int64("cache_failures", c.Cache.Failures),
+	} {
+		if some.Value.Int64() != 0 {
+			attrs = append(attrs, some)
+		}
+	}
+	return attrs
 }
 
 // announce says what runs from now on.
