@@ -96,9 +96,14 @@ func (s *site) open() (*sql.DB, error) {
 
 // password is that of the PostgreSQL database, "" when there is none.
 func (s *site) password() string {
-	u, err := url.Parse(s.server)
+	return passwordIn(s.t, s.server)
+}
+
+func passwordIn(t *testing.T, text string) string {
+	t.Helper()
+	u, err := url.Parse(text)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	password, _ := u.User.Password()
 	return password

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"syscall"
@@ -78,31 +79,62 @@ func sigkillLosesNothing(t *testing.T, on flavour) {
 		return http.StatusOK
 	})
 	s := on.newSite(t, noBreaker+hook("all", recv.url(), `retry = { max_attempts = 20, initial_delay_ms = 20, max_delay_ms = 50 }`))
-	shop := newShop(s)
-	stop := shop.load(r, 40, 300)
 	const kills = 10
-	var killed []time.Time
-	covered := map[string]time.Time{} // event -> the kill whose checkpoint first covers it
+	k := &killings{site: s, shop: newShop(s), recv: recv}
+	k.underLoad(r, 40, kills)
+	eventually(t, "everything arrives", k.arrived)
+	s.stop()
+	k.checkRepetitions(k.check(), lateSave)
+}
+
+// killings are what SIGKILL did to a site under load.
+type killings struct {
+	*site
+
+	shop *shop
+	recv *receiver
+	// afterwards, if set, is called after each kill.
+	afterwards func()
+
+	killed []time.Time
+	first  map[string]time.Time // event -> the kill whose checkpoint first covers it
+}
+
+// underLoad starts and kills the daemon at random moments, and starts it once
+// more when the load has ended.
+func (k *killings) underLoad(r *rand.Rand, items, kills int) {
+	k.t.Helper()
+	k.first = map[string]time.Time{}
+	stop := k.shop.load(r, items, 300)
 	for range kills {
-		s.start()
+		k.start()
 		pause(r, 100*time.Millisecond, 600*time.Millisecond)
-		s.kill()
-		killed = append(killed, time.Now())
-		for event := range s.covered(shop) {
-			if _, before := covered[event]; !before {
-				covered[event] = killed[len(killed)-1]
+		k.kill()
+		at := time.Now()
+		k.killed = append(k.killed, at)
+		for event := range k.covered(k.shop) {
+			if _, before := k.first[event]; !before {
+				k.first[event] = at
 			}
+		}
+		if k.afterwards != nil {
+			k.afterwards()
 		}
 	}
 	stop()
-	s.start()
-	eventually(t, "everything arrives", func() bool {
-		return len(oracle{shop.all(), recv.receipts()}.outstanding()) == 0
-	})
-	s.stop()
-	o := oracle{shop.all(), recv.receipts()}
-	o.check(t)
-	checkRepetitions(t, o, covered, killed)
+	k.start()
+}
+
+// arrived reports whether every change was accepted.
+func (k *killings) arrived() bool { return len(k.oracle().outstanding()) == 0 }
+
+func (k *killings) oracle() oracle { return oracle{k.shop.all(), k.recv.receipts()} }
+
+func (k *killings) check() oracle {
+	k.t.Helper()
+	o := k.oracle()
+	o.check(k.t)
+	return o
 }
 
 // lateSave is how old an acceptance may be at a kill and still be repeated: the
@@ -110,14 +142,17 @@ func sigkillLosesNothing(t *testing.T, on flavour) {
 // with a slow disk the save itself takes a while.
 const lateSave = 2 * time.Second
 
-func checkRepetitions(t *testing.T, o oracle, covered map[string]time.Time, killed []time.Time) {
+// checkRepetitions: only a kill causes them, of what the checkpoint does not
+// cover and was accepted no longer than late before.
+func (k *killings) checkRepetitions(o oracle, late time.Duration) {
+	t, killed := k.t, k.killed
 	t.Helper()
 	list := o.repetitions()
 	report := reporter{t: t}
 	var oldest time.Duration
 	perKill := make([]int, len(killed))
 	for _, rep := range list {
-		if at, known := covered[rep.event]; known && at.Before(rep.again) {
+		if at, known := k.first[rep.event]; known && at.Before(rep.again) {
 			report.add("%s was sent again at %s, although the checkpoint of %s covers it", rep.key, rep.again, at)
 		}
 		i, _ := slices.BinarySearchFunc(killed, rep.since, time.Time.Compare)
@@ -131,7 +166,7 @@ func checkRepetitions(t *testing.T, o oracle, covered map[string]time.Time, kill
 	report.end()
 	t.Logf("%d changes, %d kills, %d repetitions (%v per kill), the oldest was accepted %s before its kill",
 		len(o.committed), len(killed), len(list), perKill, oldest)
-	if oldest > lateSave {
+	if oldest > late {
 		t.Errorf("a repeated delivery had been accepted %s before the kill: more than was in flight", oldest)
 	}
 }
