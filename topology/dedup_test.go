@@ -1,9 +1,7 @@
 package topology_test
 
 import (
-	"log/slog"
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/fraiseql/observer"
@@ -67,13 +65,5 @@ func TestADeadLetterIsHandled(t *testing.T) {
 	d, err := built.Store.Delivery(t.Context(), observer.DeliveryKey("e", "o", 0))
 	if err != nil || r.calls("/o") != len(d.Attempts) {
 		t.Errorf("%d calls and %+v, %v", r.calls("/o"), d, err)
-	}
-}
-
-func TestPostgresRedisWantsRedis(t *testing.T) {
-	t.Parallel()
-	cfg := newShop(t).parse(t, "")
-	if _, err := topology.PostgresRedis(t.Context(), cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "[redis]") {
-		t.Errorf("error %v", err)
 	}
 }

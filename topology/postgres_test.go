@@ -42,14 +42,21 @@ func TestPostgresOnlyRefusesOtherConfigurations(t *testing.T) {
 	}
 }
 
-// postgresShop is a database with a captured table, and the system on it.
-func postgresShop(t *testing.T, more string) (*topology.Topology, string) {
+// postgresOrders is the URL of a database with a captured table.
+func postgresOrders(t *testing.T) string {
 	t.Helper()
 	url := testenv.Database(t)
 	testenv.Exec(t, testenv.Connect(t, url), "CREATE TABLE orders (id int PRIMARY KEY, status text)")
 	if _, err := capture.Add(t.Context(), url, capture.Capture{Table: "orders", Entity: "Order", BeforeImage: true}); err != nil {
 		t.Fatal(err)
 	}
+	return url
+}
+
+// postgresShop is such a database, and the system on it.
+func postgresShop(t *testing.T, more string) (*topology.Topology, string) {
+	t.Helper()
+	url := postgresOrders(t)
 	cfg := parsed(t, "[[databases]]\nname = \"shop\"\nurl = '"+url+"'\n"+more)
 	built, err := topology.PostgresOnly(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
