@@ -112,7 +112,7 @@ func (a Action) Build(d Deps) (observer.Action, error) {
 	case *webhook.Config:
 		return overTLS(d, cfg.TLS, func(c *http.Client) (*webhook.Action, error) { return webhook.New(*cfg, c) })
 	case *slack.Config:
-		return built(slack.New(*cfg, d.Network.HTTPClient()))
+		return overTLS(d, cfg.TLS, func(c *http.Client) (*slack.Action, error) { return slack.New(*cfg, c) })
 	case *email.Config:
 		return built(email.New(*cfg, d.SMTP, d.Network.DialContext))
 	case *actionlog.Config:
@@ -132,7 +132,7 @@ func (a Action) Build(d Deps) (observer.Action, error) {
 	case *nats.Config:
 		return built(nats.New(*cfg, d.Network.DialContext))
 	case *search.Config:
-		return built(search.New(*cfg, d.Network.HTTPClient()))
+		return overTLS(d, cfg.TLS, func(c *http.Client) (*search.Action, error) { return search.New(*cfg, c) })
 	}
 	return nil, &observer.FieldError{Field: "type", Err: checkType(a.Type)}
 }
@@ -314,7 +314,7 @@ func fieldErrors(err error) []*observer.FieldError {
 // locate finds the table and the key in it of a field that an action names.
 func (s *scope) locate(field string) (*scope, string) {
 	if key, ok := strings.CutPrefix(field, "smtp."); ok {
-		return s.smtp(), key
+		return s.smtp().locate(key)
 	}
 	if section, entry, ok := strings.Cut(field, "."); ok && s.table[section] != nil {
 		if table, ok := s.table[section].table(); ok {

@@ -172,8 +172,8 @@ func TestEverythingIsRead(t *testing.T) {
 		MaxConcurrentActions: 4, ConcurrentTimeout: 1500 * time.Millisecond,
 		ChannelCapacity: 20, MaxConcurrency: 5, ShutdownTimeout: time.Minute,
 	})
-	equal(t, "smtp", []any{c.SMTP.Host, c.SMTP.Port, c.SMTP.Username, c.SMTP.Password.Reveal(), c.SMTP.TLS},
-		[]any{"mail.example.com", 2525, "observer", "s3cret pass", "tls"})
+	equal(t, "smtp", []any{c.SMTP.Host, c.SMTP.Port, c.SMTP.Username, c.SMTP.Password.Reveal(), c.SMTP.TLS, c.SMTP.Certificates.ServerName},
+		[]any{"mail.example.com", 2525, "observer", "s3cret pass", "tls", "mail.intern"})
 	equal(t, "log", c.Log, config.Log{Level: slog.LevelDebug, Format: "json"})
 	equal(t, "alert", c.Alert.MinInterval, 5*time.Minute)
 	o := c.Observers[0]

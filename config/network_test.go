@@ -1,16 +1,20 @@
 package config_test
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fraiseql/observer/action/actiontest"
 	"github.com/fraiseql/observer/action/webhook"
 	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/internal/tlstest"
 )
 
 const onlyDatabase = "[[databases]]\nname = \"a\"\nurl = \"sqlite:a.db\"\n"
@@ -95,6 +99,43 @@ func TestWarningsNameReceiversThatWillBeRefused(t *testing.T) {
 				t.Errorf("%q, want %q in it", warnings, tt.want)
 			}
 		})
+	}
+}
+
+// Actions that people point at servers of their own reach one that wants a
+// certificate of an authority that nobody else knows.
+func TestActionsOfServersThatWantACertificate(t *testing.T) {
+	t.Parallel()
+	a := tlstest.New(t)
+	server := a.Server(a.Issue("receiver.test", time.Hour, tlstest.Loopback()), a.Pool())
+	dir := t.TempDir()
+	a.Files(dir, a.Issue("shop", time.Hour))
+	for kind, keys := range map[string]string{
+		"webhook": "url = \"" + server + "\"\n",
+		"slack":   "webhook_url = \"" + server + "/hooks/x\"\nmessage_template = \"hi\"\n",
+		"search":  "url = \"" + server + "\"\nindex = \"orders\"\n",
+	} {
+		for table, works := range map[string]bool{
+			"":                          false,
+			"tls = { ca = \"ca.pem\" }": false,
+			"tls = { ca = \"ca.pem\", cert = \"cert.pem\", key = \"key.pem\" }": true,
+		} {
+			text := onlyDatabase + "[network]\nallow = [\"127.0.0.0/8\"]\n[[observers]]\nname = \"o\"\nentity = \"Order\"\n[[observers.actions]]\ntype = \"" + kind + "\"\n" + keys + table
+			c, err := config.Parse(filepath.Join(dir, "observer.toml"), []byte(text), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			network := c.Network.Outbound()
+			t.Cleanup(network.HTTPClient().CloseIdleConnections)
+			action, err := c.Observers[0].Actions[0].Build(config.Deps{Network: network, Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			result, err := action.Execute(t.Context(), actiontest.NewDelivery(7, "shipped"))
+			if known := result.Detail == "shop"; (err == nil) != works || known != works {
+				t.Errorf("%s with %q: %+v, %v", kind, table, result, err)
+			}
+		}
 	}
 }
 

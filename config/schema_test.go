@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/action/email"
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/internal/outbound"
 )
@@ -58,6 +59,9 @@ func schema(t *testing.T) []key {
 				add("#### `type = \""+kind+"\"`", upper+"_N_ACTIONS_M", reflect.ValueOf(config.NewActionConfig(kind)).Elem().Interface())
 			}
 			add("##### `tls`", upper+"_N_ACTIONS_M_TLS", outbound.TLS{})
+		case "smtp":
+			add("## `[smtp]`", upper, email.Server{})
+			add("### `[smtp.certificates]`", upper+"_CERTIFICATES", outbound.TLS{})
 		default:
 			add("## `["+name+"]`", upper, reflect.New(field.Type).Elem().Interface())
 		}

@@ -3,7 +3,7 @@ package email
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
+	"crypto/tls"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -25,15 +25,15 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 // Action sends a message through an SMTP server, on a connection of its own. It
 // is safe for concurrent use.
 type Action struct {
-	server    Server
-	endpoint  string
-	dial      Dial
-	roots     *x509.CertPool // nil: those of the system
-	redactor  observer.Redactor
-	addresses addressTemplates
-	subject   *template.Template
-	text      *template.Template // nil when there is only HTML
-	html      *template.Template // nil when there is only text
+	server     Server
+	encryption *tls.Config
+	endpoint   string
+	dial       Dial
+	redactor   observer.Redactor
+	addresses  addressTemplates
+	subject    *template.Template
+	text       *template.Template // nil when there is only HTML
+	html       *template.Template // nil when there is only text
 }
 
 // request is a rendered message as it is stored. The addresses say, for people,

@@ -2,6 +2,7 @@ package email
 
 import (
 	"cmp"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ func New(cfg Config, server Server, dial Dial) (*Action, error) {
 	}
 	b := builder{cfg: cfg, templates: templates}
 	a := &Action{
-		server: b.server(server), dial: dial, redactor: cfg.Redactor.With(credentials(server)...),
+		server: b.server(server), encryption: b.encryption(server), dial: dial, redactor: cfg.Redactor.With(credentials(server)...),
 		addresses: b.addresses(server), subject: b.subject(),
 	}
 	a.endpoint = outbound.Endpoint(a.redactor, "email", a.server.address(), "", false)
@@ -102,6 +103,21 @@ func (b *builder) server(s Server) Server {
 		b.fail("smtp.password", "is required with smtp.username")
 	}
 	return s
+}
+
+// encryption is what connections are encrypted with, unless they are not.
+func (b *builder) encryption(s Server) *tls.Config {
+	if s.withDefaults().TLS == noTLS && !s.Certificates.IsZero() {
+		b.fail("smtp.certificates", `is for a server with TLS, and smtp.tls is "none"`)
+		return nil
+	}
+	config, err := s.Certificates.Config("smtp.certificates")
+	if err != nil {
+		b.errs = append(b.errs, err)
+		return nil
+	}
+	config.ServerName = cmp.Or(config.ServerName, s.Host)
+	return config
 }
 
 func (b *builder) addresses(s Server) addressTemplates {

@@ -1,6 +1,9 @@
 package email
 
-import "github.com/fraiseql/observer"
+import (
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/outbound"
+)
 
 // Config is the table of an email action. Every string may contain templates.
 type Config struct {
@@ -38,6 +41,9 @@ type Server struct {
 	Password observer.Secret `toml:"password"`
 	// TLS is starttls (default), tls or none. Nothing falls back to plain text.
 	TLS string `toml:"tls"`
+	// Certificates has the authority that verifies the server and the certificate
+	// that is shown to it. It is for a server with TLS.
+	Certificates outbound.TLS `toml:"certificates"`
 	// From is the sender of every message that does not name its own.
 	From string `toml:"from"`
 }

@@ -2,7 +2,6 @@ package email
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -139,10 +138,6 @@ func statusOf(err error) observer.Result {
 
 func (s Server) address() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
-func (a *Action) tlsConfig() *tls.Config {
-	return &tls.Config{ServerName: a.server.Host, MinVersion: tls.VersionTLS12, RootCAs: a.roots}
-}
-
 // options are for one connection.
 func (a *Action) options(ctx context.Context, dial mail.DialContextFunc) []mail.Option {
 	timeout := dialogueTime
@@ -156,6 +151,6 @@ func (a *Action) options(ctx context.Context, dial mail.DialContextFunc) []mail.
 	}
 	return []mail.Option{
 		mail.WithPort(a.server.Port), mail.WithTimeout(timeout), mail.WithDialContextFunc(dial),
-		mail.WithTLSPolicy(policy), mail.WithTLSConfig(a.tlsConfig()), mail.WithoutNoop(),
+		mail.WithTLSPolicy(policy), mail.WithTLSConfig(a.encryption), mail.WithoutNoop(),
 	}
 }

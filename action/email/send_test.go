@@ -3,18 +3,21 @@ package email
 import (
 	"bufio"
 	"context"
-	"crypto/x509"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/action/actiontest"
+	"github.com/fraiseql/observer/internal/outbound"
 )
 
 func TestTLSModes(t *testing.T) {
@@ -36,19 +39,67 @@ func TestTLSModes(t *testing.T) {
 	}
 }
 
+// A server with an authority of its own may want a certificate, too.
+func TestServerThatWantsACertificate(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{startTLS, implicitTLS} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			m := startServer(t, mode, func(m *mailServer) { m.cert.ClientAuth = tls.RequireAndVerifyClientCert })
+			server := m.config(mode)
+			if _, err := m.action(t, simple(), server).Execute(t.Context(), delivery()); err == nil || !observer.Retryable(err) {
+				t.Errorf("without a certificate: %v, want a transient error", err)
+			}
+			server.Certificates = m.certificates
+			server.Certificates.ServerName = "other.test"
+			if _, err := m.action(t, simple(), server).Execute(t.Context(), delivery()); err == nil || !strings.Contains(err.Error(), "other.test") {
+				t.Errorf("%v, want that the server has another name", err)
+			}
+			server.Certificates.ServerName = "mail.test"
+			if _, err := m.action(t, simple(), server).Execute(t.Context(), delivery()); err != nil {
+				t.Error(err)
+			}
+			if list := m.accepted(); len(list) != 1 || list[0].shown != "shop" {
+				t.Errorf("accepted %+v, want one message of shop", list)
+			}
+		})
+	}
+}
+
+func TestCertificatesAreChecked(t *testing.T) {
+	t.Parallel()
+	m := startServer(t, startTLS, nil)
+	for name, tt := range map[string]struct {
+		mode         string
+		certificates outbound.TLS
+		want         []string
+	}{
+		"missing files": {startTLS, outbound.TLS{CA: "missing.pem", Cert: "missing.pem"}, []string{"smtp.certificates.ca", "smtp.certificates.cert"}},
+		"no key":        {implicitTLS, outbound.TLS{Cert: m.certificates.Cert}, []string{"smtp.certificates.key"}},
+		"without TLS":   {noTLS, m.certificates, []string{"smtp.certificates"}},
+	} {
+		server := m.config(tt.mode)
+		server.Certificates = tt.certificates
+		_, err := New(simple(), server, nil)
+		if got := actiontest.InvalidFields(err); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v is about %v, want %v", name, err, got, tt.want)
+		}
+	}
+}
+
 func TestTLSIsNeverGivenUp(t *testing.T) {
 	t.Parallel()
 	plain := startServer(t, noTLS, nil)
-	encrypted := startServer(t, startTLS, nil)
-	distrusted := encrypted.action(t, simple(), encrypted.config(startTLS))
-	distrusted.roots = x509.NewCertPool()
-	implicit := startServer(t, implicitTLS, nil)
-	distrustedImplicit := implicit.action(t, simple(), implicit.config(implicitTLS))
-	distrustedImplicit.roots = x509.NewCertPool()
+	encrypted, implicit := startServer(t, startTLS, nil), startServer(t, implicitTLS, nil)
+	distrusted := func(m *mailServer, mode string) *Action {
+		server := m.config(mode)
+		server.Certificates = outbound.TLS{}
+		return m.action(t, simple(), server)
+	}
 	for name, a := range map[string]*Action{
 		"no STARTTLS offered":     plain.action(t, simple(), plain.config(startTLS)),
-		"unverified certificate":  distrusted,
-		"unverified implicit TLS": distrustedImplicit,
+		"unverified certificate":  distrusted(encrypted, startTLS),
+		"unverified implicit TLS": distrusted(implicit, implicitTLS),
 	} {
 		if _, err := a.Execute(t.Context(), delivery()); err == nil || !observer.Retryable(err) {
 			t.Errorf("%s: %v, want a transient error", name, err)

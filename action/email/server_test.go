@@ -2,19 +2,17 @@ package email
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"log"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
@@ -23,6 +21,7 @@ import (
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/action/actiontest"
 	"github.com/fraiseql/observer/internal/outbound"
+	"github.com/fraiseql/observer/internal/tlstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,8 +33,9 @@ type mailServer struct {
 	t      *testing.T
 	listen net.Listener
 	cert   *tls.Config
-	roots  *x509.CertPool
-	done   chan struct{}
+	// certificates are those of a client: of the authority, and the one it may show.
+	certificates outbound.TLS
+	done         chan struct{}
 
 	auth   bool             // offer PLAIN and LOGIN, and insist
 	refuse map[string]error // what to answer to a recipient
@@ -52,17 +52,19 @@ type received struct {
 	data       string
 	user       string
 	encrypted  bool
+	shown      string // the name in the certificate of the client
 }
 
 // startServer listens in one of the three modes of the tls key.
 func startServer(t *testing.T, mode string, prepare func(*mailServer)) *mailServer {
 	t.Helper()
 	m := &mailServer{t: t, done: make(chan struct{})}
-	certified := httptest.NewTLSServer(http.NotFoundHandler())
-	certified.Close()
-	m.cert = &tls.Config{Certificates: certified.TLS.Certificates, MinVersion: tls.VersionTLS12}
-	m.roots = x509.NewCertPool()
-	m.roots.AddCert(certified.Certificate())
+	a := tlstest.New(t)
+	files := a.Files(t.TempDir(), a.Issue("shop", time.Hour))
+	m.certificates = outbound.TLS{CA: files.CA, Cert: files.Cert, Key: files.Key}
+	m.cert = &tls.Config{
+		Certificates: []tls.Certificate{a.Issue("mail.test", time.Hour, tlstest.Loopback())}, ClientCAs: a.Pool(), MinVersion: tls.VersionTLS12,
+	}
 	if prepare != nil {
 		prepare(m)
 	}
@@ -112,7 +114,11 @@ func (m *mailServer) setAnswer(a actiontest.Answer) {
 func (m *mailServer) config(mode string) Server {
 	host, port, _ := net.SplitHostPort(m.listen.Addr().String())
 	n, _ := strconv.Atoi(port)
-	return Server{Host: host, Port: n, TLS: mode, From: "Shop <shop@example.com>"}
+	server := Server{Host: host, Port: n, TLS: mode, From: "Shop <shop@example.com>"}
+	if mode != noTLS {
+		server.Certificates.CA = m.certificates.CA
+	}
+	return server
 }
 
 // action makes an action for this server.
@@ -123,7 +129,6 @@ func (m *mailServer) action(t *testing.T, cfg Config, server Server) *Action {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.roots = m.roots
 	return a
 }
 
@@ -165,7 +170,10 @@ func (s *mailSession) Data(r io.Reader) error {
 		return err
 	}
 	m := s.server
-	_, s.got.encrypted = s.conn.TLSConnectionState()
+	var state tls.ConnectionState
+	if state, s.got.encrypted = s.conn.TLSConnectionState(); len(state.PeerCertificates) > 0 {
+		s.got.shown = state.PeerCertificates[0].Subject.CommonName
+	}
 	s.got.data = string(data)
 	lines := strings.Split(strings.TrimSpace(s.got.data), "\r\n")
 	m.mu.Lock()

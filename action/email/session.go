@@ -51,7 +51,7 @@ func (s *session) dial(ctx context.Context, network, _ string) (net.Conn, error)
 	if s.action.server.TLS != implicitTLS {
 		return conn, nil
 	}
-	encrypted := tls.Client(conn, s.action.tlsConfig())
+	encrypted := tls.Client(conn, s.action.encryption)
 	if err := encrypted.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("tls handshake: %w", err)
 	}

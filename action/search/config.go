@@ -1,6 +1,9 @@
 package search
 
-import "github.com/fraiseql/observer"
+import (
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/outbound"
+)
 
 // The values of the update key.
 const (
@@ -33,6 +36,9 @@ type Config struct {
 	Username string          `toml:"username"`
 	Password observer.Secret `toml:"password"`
 	APIKey   observer.Secret `toml:"api_key"`
+	// TLS has the authority that verifies the server and the certificate that is
+	// shown to it. Whoever makes the client has applied it.
+	TLS outbound.TLS `toml:"tls"`
 	// MaxBodyBytes caps the document; 10 MiB unless set.
 	MaxBodyBytes int64 `toml:"max_body_bytes"`
 

@@ -1,6 +1,9 @@
 package slack
 
-import "github.com/fraiseql/observer"
+import (
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/outbound"
+)
 
 // Config is the table of a slack action.
 type Config struct {
@@ -12,6 +15,10 @@ type Config struct {
 	// MessageTemplate is the text of the message; required. Values are escaped
 	// for Slack, so that they cannot mention people or make links.
 	MessageTemplate string `toml:"message_template"`
+
+	// TLS has the authority that verifies a server that speaks as Slack does, and
+	// the certificate that is shown to it. Whoever makes the client has applied it.
+	TLS outbound.TLS `toml:"tls"`
 
 	// Redactor knows the secrets that the configuration took from the environment.
 	Redactor observer.Redactor `toml:"-"`

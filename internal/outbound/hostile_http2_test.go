@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/fraiseql/observer/internal/tlstest"
 )
 
 // Frame types and flags of HTTP/2, and the header ":status: 200" in HPACK.
@@ -32,10 +34,10 @@ func number(n uint32) string { return string(binary.BigEndian.AppendUint32(nil, 
 
 // rawHTTP2 serves HTTP/2 by hand: handle gets each connection with the number of
 // the stream after the headers of a request were read.
-func rawHTTP2(t *testing.T, a *authority, handle func(conn net.Conn, stream uint32)) string {
+func rawHTTP2(t *testing.T, a *tlstest.Authority, handle func(conn net.Conn, stream uint32)) string {
 	t.Helper()
 	l, err := tls.Listen("tcp4", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{a.issue("receiver.test", time.Hour, loopbackIP())}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
+		Certificates: []tls.Certificate{a.Issue("receiver.test", time.Hour, tlstest.Loopback())}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
 	})
 	if err != nil {
 		t.Fatal(err)

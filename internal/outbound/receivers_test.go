@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/tlstest"
 )
 
 // outcome is how an attempt is classified.
@@ -59,7 +59,7 @@ const attemptTime = 400 * time.Millisecond
 const attemptBytes = 4 << 20
 
 // hostileReceivers listen on this machine, for a network that trusts a.
-func hostileReceivers(t *testing.T, a *authority, forbiddenAddress string) map[string]hostile {
+func hostileReceivers(t *testing.T, a *tlstest.Authority, forbiddenAddress string) map[string]hostile {
 	t.Helper()
 	const head = "HTTP/1.1 200 OK\r\n"
 	says := func(text string) string { return raw(t, func(conn net.Conn) { _, _ = io.WriteString(conn, text) }) }
@@ -67,7 +67,7 @@ func hostileReceivers(t *testing.T, a *authority, forbiddenAddress string) map[s
 		return raw(t, func(conn net.Conn) { _, _ = io.WriteString(conn, first); forever(conn, then) })
 	}
 	compressed := bomb(t)
-	valid := a.issue("receiver.test", time.Hour, loopbackIP())
+	valid := a.Issue("receiver.test", time.Hour, tlstest.Loopback())
 	return map[string]hostile{
 		"hangs":                      {url: raw(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }), want: unknown, says: "deadline"},
 		"a byte a second":            {url: raw(t, func(conn net.Conn) { trickle(conn, head) }), want: unknown, says: "deadline"},
@@ -92,10 +92,10 @@ func hostileReceivers(t *testing.T, a *authority, forbiddenAddress string) map[s
 		"redirect to a private host": {url: says("HTTP/1.1 302 Found\r\nLocation: http://" + forbiddenAddress + "/\r\nContent-Length: 0\r\n\r\n"), want: permanent, says: "not followed"},
 		"other headers that lead": {url: says(head + "Refresh: 0; url=http://" + forbiddenAddress + "/\r\nAlt-Svc: h2=\"" + forbiddenAddress +
 			"\"\r\nLink: <http://" + forbiddenAddress + "/>; rel=preload\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"), want: succeeds},
-		"expired certificate":      {url: a.server(a.issue("receiver.test", -time.Minute, loopbackIP()), nil), want: passing, says: "expired"},
-		"certificate of another":   {url: a.server(a.issue("other.test", time.Hour), nil), want: passing, says: "127.0.0.1"},
-		"good certificate":         {url: a.server(valid, nil), want: succeeds}, // the others are refused for what is wrong with them
-		"unknown authority":        {url: a.server(newAuthority(t).issue("receiver.test", time.Hour, loopbackIP()), nil), want: passing, says: "unknown authority"},
+		"expired certificate":      {url: a.Server(a.Issue("receiver.test", -time.Minute, tlstest.Loopback()), nil), want: passing, says: "expired"},
+		"certificate of another":   {url: a.Server(a.Issue("other.test", time.Hour), nil), want: passing, says: "127.0.0.1"},
+		"good certificate":         {url: a.Server(valid, nil), want: succeeds}, // the others are refused for what is wrong with them
+		"unknown authority":        {url: a.Server(tlstest.New(t).Issue("receiver.test", time.Hour, tlstest.Loopback()), nil), want: passing, says: "unknown authority"},
 		"plain text on a TLS port": {url: strings.Replace(says("HTTP/1.1 200 OK\r\n\r\n"), "http:", "https:", 1), want: passing},
 	}
 }
@@ -126,11 +126,9 @@ func bomb(t *testing.T) string {
 
 // watched is a network that trusts a, may reach 127.0.0.1 and nothing else, and
 // tells which connections were asked for.
-func watched(t *testing.T, a *authority) (n *Network, dials func() []string) {
+func watched(t *testing.T, a *tlstest.Authority) (n *Network, dials func() []string) {
 	t.Helper()
-	roots := x509.NewCertPool()
-	roots.AddCert(a.cert)
-	n = New(Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, RootCAs: roots})
+	n = New(Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, RootCAs: a.Pool()})
 	var mu sync.Mutex
 	var asked []string
 	n.HTTPClient().Transport.(originOnly).next.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -152,7 +150,7 @@ func watched(t *testing.T, a *authority) (n *Network, dials func() []string) {
 // Whatever a receiver does: the attempt ends in time, is classified right,
 // allocates little, and connects to nobody else.
 func TestHostileReceivers(t *testing.T) { //nolint:paralleltest // It measures what is allocated meanwhile.
-	a := newAuthority(t)
+	a := tlstest.New(t)
 	address, _ := forbidden(t, "127.0.0.2:0")
 	n, dials := watched(t, a)
 	for name, h := range hostileReceivers(t, a, address) { //nolint:paralleltest // See above.
@@ -161,7 +159,7 @@ func TestHostileReceivers(t *testing.T) { //nolint:paralleltest // It measures w
 }
 
 func TestHostileReceiversOfHTTP2(t *testing.T) { //nolint:paralleltest // It measures what is allocated meanwhile.
-	a := newAuthority(t)
+	a := tlstest.New(t)
 	n, dials := watched(t, a)
 	for name, act := range http2Misbehaviour() { //nolint:paralleltest // See above.
 		t.Run(name, func(t *testing.T) {
@@ -259,7 +257,7 @@ func TestRebindingNamesReachNothing(t *testing.T) {
 // What a receiver asks to be kept or repeated is not.
 func TestCookiesAreNeverKept(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
+	a := tlstest.New(t)
 	n, _ := watched(t, a)
 	if n.HTTPClient().Jar != nil {
 		t.Error("there is a cookie jar")

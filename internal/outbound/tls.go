@@ -9,12 +9,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-
-	"github.com/fraiseql/observer"
 )
 
-// TLS is the tls table of an action that calls an HTTPS receiver: what verifies
-// it, and what it verifies. Its zero value is none.
+// TLS is the tls table of an action, or the certificates table of the mail server:
+// what verifies the receiver, and what it verifies. Its zero value is none.
 type TLS struct {
 	// CA is a PEM file with the certificates of the authorities that may vouch for
 	// the receiver, in place of those of the system.
@@ -55,7 +53,7 @@ func (n *Network) HTTPClientWith(t TLS) (*http.Client, error) {
 	if t.IsZero() {
 		return n.client, nil
 	}
-	encryption, sum, err := n.load(t)
+	encryption, sum, err := t.load("tls", n.cfg.RootCAs)
 	if err != nil {
 		return nil, err
 	}
@@ -73,61 +71,78 @@ func (n *Network) HTTPClientWith(t TLS) (*http.Client, error) {
 	return own.client, nil
 }
 
-func (n *Network) load(t TLS) (*tls.Config, [sha256.Size]byte, error) {
-	config := &tls.Config{RootCAs: n.cfg.RootCAs, ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
+// Config is what a connection other than those of an [http.Client] is encrypted
+// with. It reads the files. An invalid setting gives [observer.FieldError]s with the
+// name of the table as the prefix, joined.
+func (t TLS) Config(table string) (*tls.Config, error) {
+	config, _, err := t.load(table, nil)
+	return config, err
+}
+
+// load also gives a sum of what the files held. Without an authority of its own,
+// roots verify the receiver, or those of the system when nil.
+func (t TLS) load(table string, roots *x509.CertPool) (*tls.Config, [sha256.Size]byte, error) {
+	l := loading{TLS: t, table: table, config: &tls.Config{RootCAs: roots, ServerName: t.ServerName, MinVersion: tls.VersionTLS12}}
 	sum := sha256.New()
 	var errs []error
-	read := func(field, file string) []byte {
+	read := func(key, file string) []byte {
 		if file == "" {
 			return nil
 		}
 		text, err := os.ReadFile(file) //nolint:gosec // reading the file that the operator names is the task
-		errs = append(errs, invalid(field, err))
-		_, _ = fmt.Fprintf(sum, "%s %d ", field, len(text)) // a hash takes everything
+		errs = append(errs, l.invalid(key, err))
+		_, _ = fmt.Fprintf(sum, "%s %d ", key, len(text)) // a hash takes everything
 		_, _ = sum.Write(text)
 		return text
 	}
-	ca, cert, key := read("tls.ca", t.CA), read("tls.cert", t.Cert), read("tls.key", t.Key)
+	ca, cert, key := read("ca", t.CA), read("cert", t.Cert), read("key", t.Key)
 	if err := errors.Join(errs...); err != nil {
 		return nil, [sha256.Size]byte{}, err
 	}
-	err := errors.Join(trust(config, t, ca), present(config, t, cert, key))
-	return config, [sha256.Size]byte(sum.Sum(nil)), err
+	if err := errors.Join(l.trust(ca), l.present(cert, key)); err != nil {
+		return nil, [sha256.Size]byte{}, err
+	}
+	return l.config, [sha256.Size]byte(sum.Sum(nil)), nil
 }
 
-func invalid(field string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &observer.FieldError{Field: field, Err: err}
+// loading is a configuration in the making.
+type loading struct {
+	TLS
+
+	table  string
+	config *tls.Config
 }
 
-// trust has config verify the receiver by the authorities of a file.
-func trust(config *tls.Config, t TLS, ca []byte) error {
-	if t.CA == "" {
+func (l loading) invalid(key string, err error) error {
+	return Invalid(l.table+"."+key, err)
+}
+
+// trust has the receiver verified by the authorities of a file.
+func (l loading) trust(ca []byte) error {
+	if l.CA == "" {
 		return nil
 	}
-	config.RootCAs = x509.NewCertPool()
-	if !config.RootCAs.AppendCertsFromPEM(ca) {
-		return invalid("tls.ca", fmt.Errorf("%s holds no certificate in PEM form", t.CA))
+	l.config.RootCAs = x509.NewCertPool()
+	if !l.config.RootCAs.AppendCertsFromPEM(ca) {
+		return l.invalid("ca", fmt.Errorf("%s holds no certificate in PEM form", l.CA))
 	}
 	return nil
 }
 
-// present has config show a client certificate.
-func present(config *tls.Config, t TLS, cert, key []byte) error {
+// present has a client certificate shown.
+func (l loading) present(cert, key []byte) error {
 	switch {
-	case t.Cert == "" && t.Key == "":
+	case l.Cert == "" && l.Key == "":
 		return nil
-	case t.Cert == "":
-		return invalid("tls.cert", errors.New("is required with key"))
-	case t.Key == "":
-		return invalid("tls.key", errors.New("is required with cert"))
+	case l.Cert == "":
+		return l.invalid("cert", errors.New("is required with key"))
+	case l.Key == "":
+		return l.invalid("key", errors.New("is required with cert"))
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return invalid("tls.cert", fmt.Errorf("%s and %s are not a certificate and its unencrypted key in PEM form: %w", t.Cert, t.Key, err))
+		return l.invalid("cert", fmt.Errorf("%s and %s are not a certificate and its unencrypted key in PEM form: %w", l.Cert, l.Key, err))
 	}
-	config.Certificates = []tls.Certificate{pair}
+	l.config.Certificates = []tls.Certificate{pair}
 	return nil
 }

@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"os"
@@ -10,7 +11,14 @@ import (
 	"time"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/tlstest"
 )
+
+// settingsOf show a certificate to receivers that the authority vouches for.
+func settingsOf(a *tlstest.Authority, dir string, cert tls.Certificate) TLS {
+	files := a.Files(dir, cert)
+	return TLS{CA: files.CA, Cert: files.Cert, Key: files.Key}
+}
 
 // exchange is one request with the TLS settings, made the way an action does.
 func exchange(t *testing.T, n *Network, settings TLS, url string) (observer.Result, error) {
@@ -25,11 +33,11 @@ func exchange(t *testing.T, n *Network, settings TLS, url string) (observer.Resu
 
 func TestOwnAuthorityAndCertificate(t *testing.T) {
 	t.Parallel()
-	ours, theirs := newAuthority(t), newAuthority(t)
-	cert := ours.issue("receiver.test", time.Hour, loopbackIP())
-	open, closed := ours.server(cert, nil), ours.server(cert, ours.pool())
-	settings := ours.files(t.TempDir(), ours.issue("shop", time.Hour))
-	foreign := theirs.files(t.TempDir(), theirs.issue("thief", time.Hour))
+	ours, theirs := tlstest.New(t), tlstest.New(t)
+	cert := ours.Issue("receiver.test", time.Hour, tlstest.Loopback())
+	open, closed := ours.Server(cert, nil), ours.Server(cert, ours.Pool())
+	settings := settingsOf(ours, t.TempDir(), ours.Issue("shop", time.Hour))
+	foreign := settingsOf(theirs, t.TempDir(), theirs.Issue("thief", time.Hour))
 	ca := TLS{CA: settings.CA}
 	tests := map[string]struct {
 		url      string
@@ -68,10 +76,10 @@ func TestOwnAuthorityAndCertificate(t *testing.T) {
 
 func TestConnectionsBelongToTheirSettings(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	url := a.server(a.issue("receiver.test", time.Hour, loopbackIP()), a.pool())
+	a := tlstest.New(t)
+	url := a.Server(a.Issue("receiver.test", time.Hour, tlstest.Loopback()), a.Pool())
 	n := loopback(t)
-	ann, bob := a.files(t.TempDir(), a.issue("ann", time.Hour)), a.files(t.TempDir(), a.issue("bob", time.Hour))
+	ann, bob := settingsOf(a, t.TempDir(), a.Issue("ann", time.Hour)), settingsOf(a, t.TempDir(), a.Issue("bob", time.Hour))
 	clients := map[*http.Client]bool{n.HTTPClient(): true}
 	for range 3 {
 		for want, settings := range map[string]TLS{"ann": ann, "bob": bob} {
@@ -92,10 +100,10 @@ func TestConnectionsBelongToTheirSettings(t *testing.T) {
 
 func TestRenewedCertificateIsReadAgain(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	url := a.server(a.issue("receiver.test", time.Hour, loopbackIP()), a.pool())
+	a := tlstest.New(t)
+	url := a.Server(a.Issue("receiver.test", time.Hour, tlstest.Loopback()), a.Pool())
 	n, dir := loopback(t), t.TempDir()
-	settings := a.files(dir, a.issue("old", time.Hour))
+	settings := settingsOf(a, dir, a.Issue("old", time.Hour))
 	old, err := n.HTTPClientWith(settings)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +111,7 @@ func TestRenewedCertificateIsReadAgain(t *testing.T) {
 	if result, err := exchange(t, n, settings, url); err != nil || result.Detail != "old" {
 		t.Fatalf("%+v, %v", result, err)
 	}
-	a.files(dir, a.issue("new", time.Hour))
+	settingsOf(a, dir, a.Issue("new", time.Hour))
 	if result, err := exchange(t, n, settings, url); err != nil || result.Detail != "new" {
 		t.Errorf("%+v, %v, want the renewed certificate", result, err)
 	}
@@ -119,9 +127,9 @@ func TestRenewedCertificateIsReadAgain(t *testing.T) {
 
 func TestInvalidTLSSettings(t *testing.T) {
 	t.Parallel()
-	a, dir := newAuthority(t), t.TempDir()
-	good := a.files(dir, a.issue("shop", time.Hour))
-	other := a.files(t.TempDir(), a.issue("shop", time.Hour))
+	a, dir := tlstest.New(t), t.TempDir()
+	good := settingsOf(a, dir, a.Issue("shop", time.Hour))
+	other := settingsOf(a, t.TempDir(), a.Issue("shop", time.Hour))
 	junk := filepath.Join(dir, "junk.pem")
 	if err := os.WriteFile(junk, []byte("s3cret junk"), 0o600); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,6 @@
-package outbound
+// Package tlstest gives tests an authority of their own: certificates, files that
+// hold them, and servers that show and demand them.
+package tlstest
 
 import (
 	"crypto/ecdsa"
@@ -8,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -18,16 +21,17 @@ import (
 	"time"
 )
 
-// authority issues certificates.
-type authority struct {
-	t    *testing.T
+// Authority issues certificates, for an hour.
+type Authority struct {
+	t    testing.TB
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T) *authority {
+// New makes an authority that nobody knows.
+func New(t testing.TB) *Authority {
 	t.Helper()
-	a := &authority{t: t}
+	a := &Authority{t: t}
 	a.key, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true,
@@ -41,9 +45,9 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// issue makes a certificate for a name and, when given, an address, which ends
+// Issue makes a certificate for a name and, when given, an address, which ends
 // as long from now.
-func (a *authority) issue(name string, ends time.Duration, addresses ...net.IP) tls.Certificate {
+func (a *Authority) Issue(name string, ends time.Duration, addresses ...net.IP) tls.Certificate {
 	a.t.Helper()
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	serial, _ := rand.Int(rand.Reader, big.NewInt(1<<62))
@@ -59,19 +63,21 @@ func (a *authority) issue(name string, ends time.Duration, addresses ...net.IP) 
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-func (a *authority) pool() *x509.CertPool {
+// Pool holds the certificate of the authority.
+func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
 	return pool
 }
 
-// server answers with the name of the client's certificate and the protocol.
-func (a *authority) server(cert tls.Certificate, clients *x509.CertPool) string {
+// Server starts an HTTPS server that answers with the name of the client's
+// certificate, and gives its URL. With clients it demands one of theirs.
+func (a *Authority) Server(cert tls.Certificate, clients *x509.CertPool) string {
 	a.t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Protocol", r.Proto)
 		if len(r.TLS.PeerCertificates) > 0 {
-			_, _ = w.Write([]byte(r.TLS.PeerCertificates[0].Subject.CommonName))
+			_, _ = w.Write([]byte(r.TLS.PeerCertificates[0].Subject.CommonName)) //nolint:gosec // no browser reads it
 		}
 	}))
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
@@ -79,16 +85,21 @@ func (a *authority) server(cert tls.Certificate, clients *x509.CertPool) string 
 		server.TLS.ClientCAs, server.TLS.ClientAuth = clients, tls.RequireAndVerifyClientCert
 	}
 	server.EnableHTTP2 = true
-	server.Config.ErrorLog = discard()
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	server.StartTLS()
 	a.t.Cleanup(server.Close)
 	return server.URL
 }
 
-func loopbackIP() net.IP { return net.IPv4(127, 0, 0, 1) }
+// Loopback is the address of the servers.
+func Loopback() net.IP { return net.IPv4(127, 0, 0, 1) }
 
-// files writes the certificate of the authority, and one with its key.
-func (a *authority) files(dir string, cert tls.Certificate) TLS {
+// Files are the names of PEM files: the certificate of an authority, and one that
+// it issued with its key.
+type Files struct{ CA, Cert, Key string }
+
+// Files writes ca.pem, cert.pem and key.pem in a directory.
+func (a *Authority) Files(dir string, cert tls.Certificate) Files {
 	a.t.Helper()
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
@@ -101,7 +112,7 @@ func (a *authority) files(dir string, cert tls.Certificate) TLS {
 		}
 		return path
 	}
-	return TLS{
+	return Files{
 		CA: write("ca.pem", "CERTIFICATE", a.cert.Raw), Cert: write("cert.pem", "CERTIFICATE", cert.Certificate[0]),
 		Key: write("key.pem", "PRIVATE KEY", key),
 	}
