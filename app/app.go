@@ -27,8 +27,8 @@ type Options struct {
 	Build func(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*topology.Topology, error)
 	// WorkerOnly runs nothing but the worker of stored deliveries: no change log
 	// is read, and no observed database is connected to. Any number of such
-	// processes, and one daemon, share a state. What is old is removed by the
-	// daemon.
+	// processes and of daemons share a state. What is old is removed by the
+	// daemons.
 	WorkerOnly bool
 	// Logger is slog.Default() when nil.
 	Logger *slog.Logger
@@ -38,16 +38,13 @@ type Options struct {
 type App struct {
 	opts     Options
 	topology *topology.Topology
-	lock     lock
 	logger   *slog.Logger
 
 	mu      sync.Mutex // one reload at a time
 	current *config.Config
 }
 
-// New wires a daemon and opens its state. It fails when another daemon runs on
-// the same state, unless it is to be a worker only. Call [App.Close] when Run is
-// not called.
+// New wires a daemon and opens its state. Call [App.Close] when Run is not called.
 func New(ctx context.Context, opts Options) (*App, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
@@ -55,25 +52,14 @@ func New(ctx context.Context, opts Options) (*App, error) {
 	if opts.Build == nil {
 		opts.Build = topology.Build
 	}
-	locked, err := lockFor(ctx, opts)
-	if err != nil {
+	if err := checkPlace(opts.Config.State); err != nil {
 		return nil, err
 	}
 	t, err := opts.Build(ctx, opts.Config, opts.Logger)
 	if err != nil {
-		return nil, errors.Join(err, locked.release())
+		return nil, err
 	}
-	return &App{
-		opts: opts, topology: t, lock: locked, logger: opts.Logger,
-		current: opts.Config,
-	}, nil
-}
-
-func lockFor(ctx context.Context, opts Options) (lock, error) {
-	if opts.WorkerOnly {
-		return unlocked{}, nil
-	}
-	return acquire(ctx, opts.Config.State, opts.Logger)
+	return &App{opts: opts, topology: t, logger: opts.Logger, current: opts.Config}, nil
 }
 
 // Run runs the daemon until ctx ends, drains it, and releases what [New]
@@ -141,32 +127,30 @@ func (a *App) parts() []func(context.Context) error {
 	if a.opts.WorkerOnly {
 		return []func(context.Context) error{a.topology.Worker.Run, a.watch}
 	}
-	keep := func(ctx context.Context) error { return a.lock.keep(ctx, a.topology.Gate) }
-	parts := []func(context.Context) error{keep, a.topology.Worker.Run, a.prune, a.watch}
-	for _, db := range a.topology.Databases {
-		// Invariant 7: what a relay still handles may need the worker.
-		detach := a.topology.Worker.Attach()
-		parts = append(parts, func(ctx context.Context) error {
-			defer detach()
-			return db.Relay.Run(ctx)
-		})
-	}
-	return parts
+	return []func(context.Context) error{a.topology.Run, a.topology.Worker.Run, a.prune, a.watch}
 }
 
-// begin reads every change log once, so that a daemon that could read nothing
-// says so at its start and does not go on trying; and decides where each log is
-// read from. One that reads none has nothing to begin with.
+// begin looks at every change log once, so that a daemon that could read nothing
+// says so at its start and does not go on trying. One of several databases that
+// is away does not keep the others waiting.
 func (a *App) begin(ctx context.Context) error {
 	if a.opts.WorkerOnly {
 		return nil
 	}
+	var errs []error
 	for _, db := range a.topology.Databases {
 		if _, err := db.Source.Head(ctx); err != nil {
-			return fmt.Errorf("database %s: %w", db.Config.Name, err)
+			errs = append(errs, fmt.Errorf("database %s: %w", db.Config.Name, err))
+			continue
 		}
 		a.warnOfDrift(ctx, db)
 		a.warnOfJournal(ctx, db)
+	}
+	if len(errs) > 0 && len(errs) == len(a.topology.Databases) {
+		return errors.Join(errs...)
+	}
+	for _, err := range errs {
+		a.logger.Error("a database cannot be read; the others are, and this one as soon as it can", "error", err)
 	}
 	return a.topology.Begin(ctx)
 }
@@ -176,5 +160,5 @@ func (a *App) Counts() middleware.Counts { return a.topology.Counters.Read() }
 
 // Close releases what [New] opened. Run calls it.
 func (a *App) Close() error {
-	return errors.Join(a.topology.Close(), a.lock.release())
+	return a.topology.Close()
 }

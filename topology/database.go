@@ -2,15 +2,12 @@ package topology
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
-	"github.com/fraiseql/observer/relay"
 	postgressource "github.com/fraiseql/observer/source/postgres"
 	sqlitesource "github.com/fraiseql/observer/source/sqlite"
 	postgresstore "github.com/fraiseql/observer/store/postgres"
@@ -37,7 +34,6 @@ type Source interface {
 type Database struct {
 	Config config.Database
 	Source Source
-	Relay  *relay.Relay
 }
 
 // Rewound is told when a source has to go back in its log, so that changes may
@@ -78,41 +74,6 @@ func OpenStore(ctx context.Context, cfg *config.Config, readOnly bool) (observer
 		return nil, err
 	}
 	return store, nil
-}
-
-// Begin takes over which endpoints are paused, and saves a first checkpoint for
-// each database that is to be read from now on and has none. It must end before
-// the relays run, and only in the process that will run them: nothing is sent
-// where somebody has paused it, and a restart goes on from there.
-func (t *Topology) Begin(ctx context.Context) error {
-	if err := t.layers.endpoints.Refresh(ctx); err != nil {
-		return err
-	}
-	for _, db := range t.Databases {
-		if db.Config.Start != config.StartNow {
-			continue
-		}
-		_, err := t.Store.LoadCheckpoint(ctx, db.Config.Name)
-		if err == nil {
-			continue
-		}
-		if errors.Is(err, observer.ErrNotFound) {
-			err = t.beginNow(ctx, db)
-		}
-		if err != nil {
-			return fmt.Errorf("begin to read database %s: %w", db.Config.Name, err)
-		}
-	}
-	return nil
-}
-
-func (t *Topology) beginNow(ctx context.Context, db Database) error {
-	head, err := db.Source.Head(ctx)
-	if err != nil {
-		return err
-	}
-	t.logger.Info("reading begins with what is committed from now on", "source", db.Config.Name)
-	return t.Store.SaveCheckpoint(ctx, db.Config.Name, observer.Checkpoint{Position: head})
 }
 
 // The reasons in alerts that are not about a dead letter.

@@ -22,13 +22,12 @@ import (
 	"github.com/fraiseql/observer/executor"
 	"github.com/fraiseql/observer/internal/outbound"
 	"github.com/fraiseql/observer/middleware"
-	"github.com/fraiseql/observer/relay"
 	"github.com/fraiseql/observer/store/redis"
 )
 
 // Topology is everything that one process runs, wired and not yet started.
 type Topology struct {
-	// Databases are the observed databases with their relays.
+	// Databases are those whose changes this process may read.
 	Databases []Database
 	// Store keeps checkpoints and unfinished deliveries.
 	Store observer.StateStore
@@ -40,9 +39,8 @@ type Topology struct {
 	Counters *middleware.Counters
 	// Owner names this process in leases.
 	Owner string
-	// Gate is between the change logs and the relays.
-	Gate *Gate
 
+	shares  []share
 	layers  *layers
 	actions atomic.Pointer[actions]
 	network *outbound.Network
@@ -64,7 +62,7 @@ func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topol
 		return nil, err
 	}
 	t := &Topology{
-		Store: store, redis: client, Counters: &middleware.Counters{}, Owner: owner(), Gate: newGate(), logger: logger,
+		Store: store, redis: client, Counters: &middleware.Counters{}, Owner: owner(), logger: logger,
 		network: cfg.Network.Outbound(),
 	}
 	if err := t.buildLayers(ctx, cfg); err != nil {
@@ -76,7 +74,7 @@ func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topol
 	}
 	t.actions.Store(set)
 	t.Executor = executor.New(executor.Config{MaxConcurrentActions: maxActions(cfg)}, set.observers)
-	t.buildRelays(cfg)
+	t.buildShares(cfg)
 	return t, nil
 }
 
@@ -117,17 +115,6 @@ func queuesOf(cfg *config.Config) map[string]int {
 		queues[q.Name] = q.Concurrency
 	}
 	return queues
-}
-
-func (t *Topology) buildRelays(cfg *config.Config) {
-	for _, db := range cfg.Databases {
-		source := NewSource(db, t.rewound(db.Name), t.logger)
-		t.Databases = append(t.Databases, Database{Config: db, Source: source, Relay: relay.New(relay.Config{
-			Source: gated{source, t.Gate}, Handler: t.Executor, Malformed: t.keepMalformed, Checkpoints: t.Store,
-			Lanes: cfg.Performance.MaxConcurrency, InFlight: cfg.Performance.ChannelCapacity,
-			DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
-		})})
-	}
 }
 
 func (t *Topology) deps(cfg *config.Config) config.Deps {

@@ -114,13 +114,11 @@ func run(t *testing.T, built *topology.Topology) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = built.Worker.Run(ctx) })
-	for _, db := range built.Databases {
-		running.Go(func() {
-			if err := db.Relay.Run(ctx); err != nil {
-				t.Errorf("relay: %v", err)
-			}
-		})
-	}
+	running.Go(func() {
+		if err := built.Run(ctx); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
 	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
 	t.Cleanup(stop)
 	return stop

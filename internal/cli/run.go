@@ -71,9 +71,6 @@ func (c *cli) run(ctx context.Context, opts app.Options) error {
 		}
 	}
 	daemon, err := app.New(ctx, opts)
-	if errors.Is(err, app.ErrRunning) {
-		return err
-	}
 	if err != nil {
 		return unlessStopped(ctx, connectionError(err))
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer"
-	"github.com/fraiseql/observer/app"
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/topology"
 )
@@ -38,8 +37,17 @@ type stateStatus struct {
 }
 
 type daemonStatus struct {
-	Running *bool  `json:"running"`
-	Problem string `json:"problem,omitempty"`
+	Running bool `json:"running"`
+	// Processes are those that read, or stand by to; one that was killed is among
+	// them until its leases end.
+	Processes []string `json:"processes"`
+}
+
+// readerStatus is the process that reads a database.
+type readerStatus struct {
+	Holder string    `json:"holder"`
+	Term   int64     `json:"term"`
+	Since  time.Time `json:"since"`
 }
 
 type databaseStatus struct {
@@ -48,11 +56,13 @@ type databaseStatus struct {
 	Kind string `json:"kind"`
 	Path string `json:"path"`
 	// RetentionSeconds is how long handled rows are kept in the log; 0 for ever.
-	RetentionSeconds int64             `json:"retention_seconds"`
-	Checkpoint       *checkpointStatus `json:"checkpoint"`
-	Backlog          *backlogStatus    `json:"backlog"`
-	Captures         []captureView     `json:"captures,omitempty"`
-	Problem          string            `json:"problem,omitempty"`
+	RetentionSeconds int64 `json:"retention_seconds"`
+	// Reader is null while nobody reads the log.
+	Reader     *readerStatus     `json:"reader"`
+	Checkpoint *checkpointStatus `json:"checkpoint"`
+	Backlog    *backlogStatus    `json:"backlog"`
+	Captures   []captureView     `json:"captures,omitempty"`
+	Problem    string            `json:"problem,omitempty"`
 }
 
 type checkpointStatus struct {
@@ -134,7 +144,7 @@ func (c *cli) statusCommand() *cobra.Command {
 
 func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *status, err error) {
 	s := &status{Now: time.Now().UTC(), State: stateStatus{Kind: cfg.State.Kind(), Path: cfg.State.Place()}}
-	s.readDaemon(ctx, cfg.State)
+	readers := map[string]*readerStatus{}
 	store, err := readState(ctx, cfg)
 	if err == nil {
 		s.State.Exists = true
@@ -142,11 +152,14 @@ func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *stat
 		if err := s.readDeliveries(ctx, store, cfg.DeadLetters.MaxItems); err != nil {
 			return nil, connectionError(err)
 		}
+		if readers, err = s.readLeases(ctx, store); err != nil {
+			return nil, connectionError(err)
+		}
 	} else if !errors.Is(err, errNoState) {
 		return nil, err
 	}
 	for _, db := range cfg.Databases {
-		d := &databaseStatus{Name: db.Name, Kind: db.Kind(), Path: db.Place(), RetentionSeconds: int64(math.Ceil(db.Retention.Seconds()))}
+		d := &databaseStatus{Name: db.Name, Kind: db.Kind(), Path: db.Place(), Reader: readers[db.Name], RetentionSeconds: int64(math.Ceil(db.Retention.Seconds()))}
 		s.Databases = append(s.Databases, d)
 		if err := d.readCheckpoint(ctx, store, s.Now); err != nil {
 			return nil, connectionError(err)
@@ -161,13 +174,23 @@ func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *stat
 	return s, nil
 }
 
-func (s *status) readDaemon(ctx context.Context, state config.State) {
-	running, err := app.Running(ctx, state)
-	if err != nil {
-		s.Daemon.Problem = err.Error()
-		return
+// readLeases says which processes live, and gives who reads each database.
+func (s *status) readLeases(ctx context.Context, store observer.LeaseStore) (map[string]*readerStatus, error) {
+	readers := map[string]*readerStatus{}
+	leases, err := store.Leases(ctx, "")
+	for _, l := range leases {
+		if !l.Running() {
+			continue
+		}
+		if !slices.Contains(s.Daemon.Processes, l.Holder) {
+			s.Daemon.Processes = append(s.Daemon.Processes, l.Holder)
+		}
+		if name, ok := topology.LeasedDatabase(l); ok {
+			readers[name] = &readerStatus{Holder: l.Holder, Term: l.Term, Since: l.Since.UTC()}
+		}
 	}
-	s.Daemon.Running = &running
+	s.Daemon.Running = len(s.Daemon.Processes) > 0
+	return readers, err
 }
 
 func (s *status) readDeliveries(ctx context.Context, store observer.StateStore, maxDead int) error {

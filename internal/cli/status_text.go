@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -36,13 +37,10 @@ func (s statusText) write(w io.Writer) {
 }
 
 func (s statusText) daemon() string {
-	switch {
-	case s.Daemon.Running == nil:
-		return unknownValue + ": " + s.Daemon.Problem
-	case *s.Daemon.Running:
-		return "running"
+	if !s.Daemon.Running {
+		return "not running"
 	}
-	return "not running"
+	return "running: " + strings.Join(s.Daemon.Processes, ", ")
 }
 
 func (s statusText) noState() string {
@@ -59,6 +57,7 @@ func (s statusText) database(w io.Writer, d *databaseStatus) {
 	} else {
 		t.row("  server:", d.Path)
 	}
+	t.row("  read by:", readerText(d.Reader))
 	t.row("  checkpoint:", checkpointText(d.Checkpoint))
 	t.row("  backlog:", backlogText(d.Backlog))
 	t.row("  retention:", retentionText(d.RetentionSeconds))
@@ -73,6 +72,13 @@ func (s statusText) database(w io.Writer, d *databaseStatus) {
 	if s.detailed && len(d.Captures) > 0 {
 		writeCaptures(w, "  ", d.Captures)
 	}
+}
+
+func readerText(r *readerStatus) string {
+	if r == nil {
+		return "nobody"
+	}
+	return fmt.Sprintf("%s since %s (term %d)", r.Holder, moment(r.Since), r.Term)
 }
 
 func checkpointText(cp *checkpointStatus) string {
