@@ -224,6 +224,7 @@ func begin(ctx context.Context, d *observer.Delivery, next observer.Action, reco
 	a := &attempt{d: d, pass: state, done: make(chan outcome, 1), detach: context.AfterFunc(ctx, cancel), cancel: cancel}
 	go func() {
 		defer cancel()
+		defer a.detach() // the context of the lane lives as long as the process, and would keep every attempt there was
 		result, err := next.Execute(running, d)
 		a.done <- outcome{result, err}
 	}()

@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,5 +127,61 @@ func TestAlertIsRaisedWhileTheProcessIsStoppedByForce(t *testing.T) {
 	alerts.Raise(ctx, newDelivery())
 	if len(store.deliveries) != 1 {
 		t.Errorf("%d alerts, want 1", len(store.deliveries))
+	}
+}
+
+// endless is the context of a lane, which has not ended yet. It counts who waits
+// for that.
+type endless struct {
+	context.Context
+
+	done    chan struct{}
+	mu      sync.Mutex
+	waiting int
+}
+
+func (c *endless) Done() <-chan struct{} { return c.done }
+
+// AfterFunc is what [context.AfterFunc] calls.
+func (c *endless) AfterFunc(func()) (stop func() bool) {
+	c.add(1)
+	return sync.OnceValue(func() bool { c.add(-1); return true })
+}
+
+func (c *endless) add(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting += n
+}
+
+// The context of a lane lives as long as the process: what has ended must not
+// wait for its end, or every attempt stays in memory.
+func TestNothingStaysWithTheLane(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		record bool
+		takes  time.Duration
+	}{
+		"ends in its lane":         {false, 0},
+		"outlasts its lane":        {false, time.Minute},
+		"recorded":                 {true, 0},
+		"recorded and outlasts it": {true, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				pass := newPass(t, memorystore.New(memorystore.Config{}))
+				pass.Record = tt.record
+				lane := &endless{Context: context.WithoutCancel(t.Context()), done: make(chan struct{})}
+				if _, err := with(pass, &receiver{takes: tt.takes}).Execute(lane, newDelivery()); err != nil {
+					t.Fatal(err)
+				}
+				<-time.After(time.Hour)
+				synctest.Wait()
+				if lane.waiting != 0 {
+					t.Errorf("%d wait for the end of the lane after the attempt", lane.waiting)
+				}
+			})
+		})
 	}
 }
