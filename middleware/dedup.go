@@ -129,24 +129,31 @@ func (m Dedup) run(ctx context.Context, d *observer.Delivery, c observer.DedupCl
 
 // renew prolongs the claim until stop is called, also when ctx has ended: the
 // first pass may still have to store something. An attempt is not ended because
-// its claim was lost: what was sent would only be sent once more.
+// its claim was lost: what was sent would only be sent once more. Most deliveries
+// end long before there is anything to prolong, so the goroutine begins with that.
 func (m Dedup) renew(ctx context.Context, d *observer.Delivery, c observer.DedupClaim) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
-	go func() {
+	first := time.AfterFunc(m.Lease/3, func() {
 		defer close(ended)
-		for backoff.Wait(ctx, nil, m.Lease/3) {
-			limited, done := context.WithTimeout(ctx, m.Lease/3)
-			answer, err := m.Store.ClaimDedup(limited, c, m.Lease)
-			done()
-			if ctx.Err() == nil && (err != nil || answer.Standing != observer.DedupClaimed) {
-				m.Logger.Warn("claim of a delivery cannot be prolonged", "delivery", d.Key, "standing", string(answer.Standing), "error", err)
-			}
+		for m.prolong(ctx, d, c); backoff.Wait(ctx, nil, m.Lease/3); {
+			m.prolong(ctx, d, c)
 		}
-	}()
+	})
 	return func() {
 		cancel()
-		<-ended
+		if !first.Stop() {
+			<-ended
+		}
+	}
+}
+
+func (m Dedup) prolong(ctx context.Context, d *observer.Delivery, c observer.DedupClaim) {
+	limited, done := context.WithTimeout(ctx, m.Lease/3)
+	answer, err := m.Store.ClaimDedup(limited, c, m.Lease)
+	done()
+	if ctx.Err() == nil && (err != nil || answer.Standing != observer.DedupClaimed) {
+		m.Logger.Warn("claim of a delivery cannot be prolonged", "delivery", d.Key, "standing", string(answer.Standing), "error", err)
 	}
 }
 
