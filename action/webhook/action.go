@@ -75,7 +75,7 @@ func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
 	if outbound.Prepared(d) {
 		return nil
 	}
-	_, err := a.prepare(ctx, d)
+	_, _, err := a.prepare(ctx, d)
 	return outbound.Redact(a.redactor, err)
 }
 
@@ -86,16 +86,19 @@ func (a *Action) Endpoint(ctx context.Context, d *observer.Delivery) string {
 
 // Identity is of the whole request, but for the headers of the delivery and the signature.
 func (a *Action) Identity(ctx context.Context, d *observer.Delivery) (string, error) {
-	req, err := a.prepare(ctx, d)
+	req, _, err := a.prepare(ctx, d)
 	if err != nil {
 		return "", outbound.Redact(a.redactor, err)
 	}
-	return outbound.RequestIdentity(req, identifying()...)
+	return outbound.RequestIdentity(req)
 }
 
 // Execute makes one attempt.
 func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
-	req, err := a.prepare(ctx, d)
+	req, body, err := a.prepare(ctx, d)
+	if err == nil {
+		err = a.identify(req, d.Key, body)
+	}
 	if err != nil {
 		return observer.Result{}, outbound.Redact(a.redactor, err)
 	}
@@ -104,16 +107,17 @@ func (a *Action) Execute(ctx context.Context, d *observer.Delivery) (observer.Re
 	return result, err
 }
 
-// prepare renders the request and, on a first attempt, stores it in d.
-func (a *Action) prepare(ctx context.Context, d *observer.Delivery) (*http.Request, error) {
+// prepare renders the request and its body and, on a first attempt, stores them in
+// d. What tells the delivery from others is not in it yet: see identify.
+func (a *Action) prepare(ctx context.Context, d *observer.Delivery) (*http.Request, string, error) {
 	var stored request
 	there, err := outbound.LoadRequest(d, &stored)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	body, err := a.renderBody(ctx, stored.Body, d.Event)
 	if err != nil {
-		return nil, fmt.Errorf("body: %w", err)
+		return nil, "", fmt.Errorf("body: %w", err)
 	}
 	contentType := a.contentType
 	if stored.ContentType != nil {
@@ -121,22 +125,19 @@ func (a *Action) prepare(ctx context.Context, d *observer.Delivery) (*http.Reque
 	}
 	to, err := a.renderURL(ctx, d.Event)
 	if err != nil {
-		return nil, fmt.Errorf("url: %w", err)
+		return nil, "", fmt.Errorf("url: %w", err)
 	}
 	req, err := a.newRequest(ctx, to, body)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if err := a.setHeaders(ctx, req, d.Event, contentType); err != nil {
-		return nil, err
-	}
-	if err := a.identify(req, d.Key, body); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if there {
-		return req, nil
+		return req, body, nil
 	}
-	return req, outbound.StoreRequest(d, request{
+	return req, body, outbound.StoreRequest(d, request{
 		Method: a.method, URL: a.shown(to),
 		ContentType: outbound.Keep(a.redactor, contentType), Body: outbound.Keep(a.redactor, body),
 	})

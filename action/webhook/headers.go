@@ -47,14 +47,6 @@ func (a *Action) setHeaders(ctx context.Context, req *http.Request, e *observer.
 	return nil
 }
 
-// identifying are the headers that identify adds, as net/http keeps them.
-func identifying() []string {
-	return []string{
-		idempotencyHeader, http.CanonicalHeaderKey(standardwebhooks.HeaderWebhookID),
-		http.CanonicalHeaderKey(standardwebhooks.HeaderWebhookTimestamp), http.CanonicalHeaderKey(standardwebhooks.HeaderWebhookSignature),
-	}
-}
-
 // identify adds the key of the delivery, which is the same on every attempt,
 // and a signature by each active secret.
 func (a *Action) identify(req *http.Request, key, body string) error {

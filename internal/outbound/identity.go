@@ -14,18 +14,23 @@ import (
 // Identity is a digest of texts in their order, as [observer.Identifier] asks
 // for.
 func Identity(parts ...string) string {
-	h := sha256.New()
+	size := 0
+	for _, part := range parts {
+		size += binary.MaxVarintLen64 + len(part)
+	}
+	whole := make([]byte, 0, size)
 	for _, part := range parts {
 		// With their lengths: no two lists of parts look the same.
-		_, _ = h.Write(binary.AppendUvarint(nil, uint64(len(part))))
-		_, _ = h.Write([]byte(part))
+		whole = binary.AppendUvarint(whole, uint64(len(part)))
+		whole = append(whole, part...)
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	sum := sha256.Sum256(whole)
+	return hex.EncodeToString(sum[:])
 }
 
 // RequestIdentity is a digest of a request that was not sent yet: its method,
-// address, headers and body, without the headers named.
-func RequestIdentity(req *http.Request, without ...string) (string, error) {
+// address, headers and body.
+func RequestIdentity(req *http.Request) (string, error) {
 	parts := []string{req.Method, req.URL.String(), req.Host}
 	if req.GetBody != nil {
 		body, err := req.GetBody()
@@ -39,9 +44,7 @@ func RequestIdentity(req *http.Request, without ...string) (string, error) {
 		parts = append(parts, string(text))
 	}
 	for _, name := range slices.Sorted(maps.Keys(req.Header)) {
-		if !slices.Contains(without, name) {
-			parts = append(append(parts, name), req.Header[name]...)
-		}
+		parts = append(append(parts, name), req.Header[name]...)
 	}
 	return Identity(parts...), nil
 }
