@@ -159,7 +159,7 @@ func (c redacted) Match(ctx context.Context, e *observer.Event) (bool, error) {
 func (l *layers) buildFallback(o config.Observer, a config.Action, deps config.Deps, set *actions) error {
 	var built storedAction
 	if a.Fallback != nil {
-		act, err := a.Fallback.Action.Build(deps)
+		act, err := set.build(a.Fallback.Action, deps)
 		if err != nil {
 			return fmt.Errorf("(%s): %w", a.Fallback.Action.Type, err)
 		}

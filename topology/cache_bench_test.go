@@ -24,8 +24,8 @@ func (unsent) Execute(context.Context, *observer.Delivery) (observer.Result, err
 	return observer.Result{Status: 200}, nil
 }
 
-// BenchmarkChain is the cost of the whole chain for a delivery, without network
-// and log: without a cache, and of a hit by the request and by a key.
+// BenchmarkChain is the cost of a chain for a delivery, without breaker and limits,
+// network and log: without a cache, and of a hit by the request and by a key.
 func BenchmarkChain(b *testing.B) {
 	key, err := template.Compile("{{ data.shop }}", template.Text)
 	if err != nil {

@@ -187,3 +187,25 @@ func TestLookup(t *testing.T) {
 		}
 	}
 }
+
+// What a fallback keeps open ends with its configuration like that of an action.
+func TestFallbacksAreClosed(t *testing.T) {
+	t.Parallel()
+	text := "[[databases]]\nname = 's'\nurl = 'sqlite:s.db'\n[[observers]]\nname = 'o'\nentity = '*'\n[[observers.actions]]\ntype = 'log'\n" +
+		"fallback = { type = 'cache', url = 'redis://127.0.0.1:1/0', key_pattern = 'k' }\n"
+	cfg, err := config.Parse("o.toml", []byte(text), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLayers(t, memorystore.New(memorystore.Config{}), io.Discard)
+	set, err := l.buildActions(cfg, config.Deps{Network: cfg.Network.Outbound(), Logger: l.logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(set.closers) != 1 {
+		t.Errorf("%d actions are closed at the end, want that of the fallback", len(set.closers))
+	}
+	if err := set.close(); err != nil {
+		t.Error(err)
+	}
+}
