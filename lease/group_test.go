@@ -1,0 +1,376 @@
+package lease_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/lease"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// handOver is how long it may take until somebody else has what was given back.
+const handOver = time.Second
+
+func TestMembersShareNames(t *testing.T) {
+	t.Parallel()
+	for members := 1; members <= 5; members++ {
+		for _, names := range []int{1, 2, 3, 5, 8, 16, 31, 32} {
+			t.Run(fmt.Sprintf("%d members, %d names", members, names), func(t *testing.T) {
+				t.Parallel()
+				inSite(t, names, func(s *site) {
+					for range members {
+						s.join()
+						s.await(2*handOver, s.all()...)
+					}
+					gone := s.members[0]
+					gone.leave()
+					rest := s.members[1:]
+					if len(rest) == 0 {
+						return
+					}
+					if took := s.await(handOver, rest...); took >= handOver {
+						s.Errorf("hand-over took %s", took)
+					}
+					rest[0].crash()
+					if rest = rest[1:]; len(rest) > 0 {
+						s.await(ttl+2*poll, rest...)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestAllStartAtOnce(t *testing.T) {
+	t.Parallel()
+	inSite(t, 16, func(s *site) {
+		for range 5 {
+			s.join()
+		}
+		s.await(2*handOver, s.all()...)
+	})
+}
+
+func TestStandby(t *testing.T) {
+	t.Parallel()
+	inSite(t, 1, func(s *site) {
+		a := s.join()
+		s.await(handOver, a)
+		b := s.join()
+		s.pass(time.Minute)
+		s.await(0, a, b)
+		if n := a.runs + b.runs; n != 1 {
+			s.Errorf("%d runs, want 1", n)
+		}
+		h := a.holds()["shop-0"]
+		wantStandings(s, a, b, h)
+		a.leave()
+		if took := s.await(handOver, b); took >= handOver {
+			s.Errorf("hand-over took %s", took)
+		}
+		if err := h.Await(s.Context()); !errors.Is(err, observer.ErrFenced) || h.Valid() {
+			s.Errorf("what was given back: valid %v, error %v", h.Valid(), err)
+		}
+	})
+}
+
+// wantStandings compares what a, which holds h, and b show about it.
+func wantStandings(s *site, a, b *member, h *lease.Held) {
+	s.Helper()
+	if h.Name() != "database/shop-0" || h.Term() <= 0 || h.Err() != nil {
+		s.Errorf("held %s, term %d, error %v", h.Name(), h.Term(), h.Err())
+	}
+	want := lease.Standing{
+		Holder: a.group.Holder(), Member: true, Members: []string{a.group.Holder(), b.group.Holder()}, Share: 1,
+		Names: []lease.NameStanding{{
+			Name: "shop-0", Holder: a.group.Holder(), Term: h.Term(), Mine: true, Valid: true,
+		}},
+	}
+	compare := func(m *member) {
+		s.Helper()
+		got := m.group.Standing()
+		if time.Since(got.At) > poll || got.Names[0].Since.IsZero() {
+			s.Errorf("read at %s, held since %s", got.At, got.Names[0].Since)
+		}
+		got.At, got.Names[0].Since = time.Time{}, time.Time{}
+		if diff := cmp.Diff(want, got); diff != "" {
+			s.Errorf("standing of %d (-want +got):\n%s", m.id, diff)
+		}
+		if got.StandsBy() != (m == b) {
+			s.Errorf("%d stands by: %v", m.id, got.StandsBy())
+		}
+	}
+	compare(a)
+	want.Holder, want.Names[0].Mine, want.Names[0].Valid = b.group.Holder(), false, false
+	compare(b)
+}
+
+// What is under way when a name is to be given back is finished under its lease,
+// however long it takes.
+func TestRunIsFinishedUnderItsLease(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(s *site, m *member){
+		"when the process ends": func(_ *site, m *member) { m.stop() },
+		"when another joins":    func(*site, *member) {},
+		"when it is not shared": func(s *site, _ *member) { s.share(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inSite(t, 2, func(s *site) {
+				a := s.join()
+				a.lasts = 3 * ttl
+				s.await(handOver, a)
+				held := a.holds()
+				b := s.join()
+				end(s, a)
+				s.pass(3*ttl - time.Second)
+				for name, h := range held {
+					if !h.Valid() || h.Err() != nil {
+						s.Errorf("%s was not renewed until its run ended: %v", name, h.Err())
+					}
+				}
+				if len(b.holds()) > 0 {
+					s.Error("it was taken while its run was under way")
+				}
+				s.pass(time.Second + handOver)
+				if n := len(b.holds()); n != len(s.shared()) && n != 1 {
+					s.Errorf("the other one has %d", n)
+				}
+			})
+		})
+	}
+}
+
+func TestStoreAwayForAWhile(t *testing.T) {
+	t.Parallel()
+	for _, away := range []time.Duration{ttl / 2, ttl - time.Second, 2 * ttl, 10 * ttl} {
+		for _, kind := range []string{"refuses", "hangs"} {
+			t.Run(kind+" for "+away.String(), func(t *testing.T) {
+				t.Parallel()
+				inSite(t, 8, func(s *site) {
+					a, b := s.join(), s.join()
+					s.await(2*handOver, a, b)
+					held := []map[string]*lease.Held{a.holds(), b.holds()}
+					runs := a.runs + b.runs
+					for _, m := range s.all() {
+						if kind == "hangs" {
+							m.link.stop()
+						} else {
+							m.link.set(func(l *link) { l.cut = true })
+						}
+					}
+					s.pass(away)
+					if valid := len(a.holds()) > 0; valid && away > ttl*8/10 {
+						s.Error("a lease is trusted that was not renewed for that long")
+					}
+					for _, m := range s.all() {
+						m.link.set(func(l *link) { l.cut = false })
+						m.link.resume()
+					}
+					s.pass(2 * handOver)
+					s.await(0, a, b)
+					for i, m := range s.all() {
+						for name, h := range held[i] {
+							if m.holds()[name] != h {
+								s.Errorf("%d did not go on with %s", i, name)
+							}
+						}
+					}
+					if a.runs+b.runs != runs {
+						s.Errorf("%d runs began", a.runs+b.runs-runs)
+					}
+				})
+			})
+		}
+	}
+}
+
+// One process is cut off, or paused, for longer than its lease.
+func TestInvariant5WhoWakesUpLateMayDoNothing(t *testing.T) {
+	t.Parallel()
+	inSite(t, 1, func(s *site) {
+		a := s.join()
+		s.await(handOver, a)
+		h := a.holds()["shop-0"]
+		b := s.join()
+		s.pass(time.Second)
+		a.link.stop()
+		began := time.Now()
+		s.await(ttl+2*poll, b)
+		if took := time.Since(began); took < ttl/3 {
+			s.Errorf("taken over after %s", took)
+		}
+		s.pass(4 * time.Second)
+		if h.Valid() {
+			s.Error("valid at the first look after the pause")
+		}
+		a.link.resume()
+		err := h.Await(s.Context())
+		if !errors.Is(err, observer.ErrFenced) {
+			s.Errorf("got error %v, want ErrFenced", err)
+		}
+		for _, want := range []string{"lease database/shop-0: the lease was lost: not renewed for 1", "paused", b.group.Holder() + " holds it since 20"} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				s.Errorf("got error %q, want %q in it", err, want)
+			}
+		}
+		<-h.Lost()
+		s.pass(0)
+		if !errors.Is(a.causes["shop-0"], observer.ErrFenced) {
+			s.Errorf("its run ended because of %v, want ErrFenced", a.causes["shop-0"])
+		}
+		if err := s.store.SaveCheckpoint(s.Context(), "shop-0", observer.Checkpoint{Term: h.Term(), Lease: h.Name()}); !errors.Is(err, observer.ErrFenced) {
+			s.Errorf("save: got error %v, want ErrFenced", err)
+		}
+		b.leave()
+		s.await(handOver, a)
+	})
+}
+
+// Await lets through what may go on, and wakes up as soon as it is confirmed.
+func TestAwait(t *testing.T) {
+	t.Parallel()
+	inSite(t, 1, func(s *site) {
+		a := s.join()
+		s.await(handOver, a)
+		h := a.holds()["shop-0"]
+		began := time.Now()
+		if err := h.Await(s.Context()); err != nil || time.Since(began) > 0 {
+			s.Errorf("of a valid one: %v after %s", err, time.Since(began))
+		}
+		a.link.stop()
+		s.pass(2 * ttl)
+		ctx, cancel := context.WithTimeout(s.Context(), time.Second)
+		defer cancel()
+		if err := h.Await(ctx); !errors.Is(err, ctx.Err()) || err == nil {
+			s.Errorf("when its context ends: %v", err)
+		}
+		waited := make(chan error, 1)
+		go func() { waited <- h.Await(s.Context()) }()
+		s.pass(time.Second)
+		select {
+		case err := <-waited:
+			s.Fatalf("unconfirmed: %v", err)
+		default:
+		}
+		a.link.resume()
+		s.pass(time.Second)
+		select {
+		case err := <-waited:
+			if err != nil || !h.Valid() {
+				s.Errorf("confirmed: valid %v, error %v", h.Valid(), err)
+			}
+		default:
+			s.Error("nobody was told that it is confirmed")
+		}
+	})
+}
+
+// A process that was paused and woke up asks at once, and not only when it is time.
+func TestWhoWaitsHasTheLeaseRenewedAtOnce(t *testing.T) {
+	t.Parallel()
+	inSite(t, 1, func(s *site) {
+		a := s.join()
+		s.await(handOver, a)
+		h := a.holds()["shop-0"]
+		a.link.set(func(l *link) { l.delay = ttl * 8 / 30 }) // each way: the answer comes late, and is worth little
+		s.pass(ttl)
+		a.link.set(func(l *link) { l.delay = 0 })
+		began := time.Now()
+		if err := h.Await(s.Context()); err != nil {
+			s.Fatal(err)
+		}
+		if took := time.Since(began); took > ttl/3 {
+			s.Errorf("confirmed after %s", took)
+		}
+	})
+}
+
+// Others take what a process cannot run, and the process tries again later.
+func TestNameThatOneProcessCannotRun(t *testing.T) {
+	t.Parallel()
+	inSite(t, 2, func(s *site) {
+		a := s.join()
+		a.fails["shop-0"], a.fails["shop-1"] = true, true
+		s.pass(2 * time.Minute)
+		if a.runs < 6 || a.runs > 40 {
+			s.Errorf("began %d runs in vain in two minutes, want a few", a.runs)
+		}
+		b := s.join()
+		s.pass(10 * time.Second)
+		s.await(time.Minute, b)
+		a.mu.Lock()
+		a.fails = map[string]bool{}
+		a.mu.Unlock()
+		s.await(3*time.Minute, a, b)
+	})
+}
+
+// A lease that somebody removed is lost while it would be trusted still.
+func TestLeaseThatWasTakenAway(t *testing.T) {
+	t.Parallel()
+	inSite(t, 1, func(s *site) {
+		a := s.join()
+		s.await(handOver, a)
+		h := a.holds()["shop-0"]
+		all, err := s.store.Leases(s.Context(), h.Name())
+		if err != nil || len(all) != 1 {
+			s.Fatal(all, err)
+		}
+		if err := s.store.ReleaseLease(s.Context(), all[0]); err != nil {
+			s.Fatal(err)
+		}
+		<-h.Lost()
+		if err := h.Err(); err == nil || !strings.Contains(err.Error(), "it was taken away although it was renewed 3") || !strings.Contains(err.Error(), "nobody holds it now") {
+			s.Errorf("got error %v", err)
+		}
+		s.await(handOver, a)
+		if again := a.holds()["shop-0"]; again.Term() <= h.Term() {
+			s.Errorf("term %d after term %d", again.Term(), h.Term())
+		}
+	})
+}
+
+// What was acquired without its answer is known later, and taken or given back.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+	inSite(t, 4, func(s *site) {
+		a := s.join()
+		a.link.set(func(l *link) { l.delay = 2 * time.Second }) // both ways are longer than a call may take
+		s.pass(ttl)
+		a.link.set(func(l *link) { l.delay = 0 })
+		b := s.join()
+		s.await(ttl, a, b)
+		a.leave()
+		if took := s.await(handOver, b); took >= handOver {
+			s.Errorf("hand-over took %s", took)
+		}
+	})
+}
+
+// Names come and go while the group runs.
+func TestNamesChange(t *testing.T) {
+	t.Parallel()
+	inSite(t, 3, func(s *site) {
+		a, b := s.join(), s.join()
+		s.await(2*handOver, a, b)
+		s.share(12)
+		s.await(2*handOver, a, b)
+		s.share(1)
+		s.await(2*handOver, a, b)
+		s.share(0)
+		s.await(2*handOver, a, b)
+		if !a.group.Standing().StandsBy() || !b.group.Standing().StandsBy() {
+			s.Error("something is held that is not shared")
+		}
+	})
+}
