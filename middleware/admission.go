@@ -18,6 +18,8 @@ type ticket struct {
 	probe bool
 	// slot and token are of the limits.
 	slot, token bool
+	// asking: it is about to ask for the turn that all processes share, or does.
+	asking bool
 	// admitted: a worker had it before the chain; passed: the breaker layer has it.
 	admitted, passed bool
 }
@@ -66,6 +68,9 @@ func (t *Traffic) Admit(ctx context.Context, endpoint string) (admitted context.
 	g.flying++
 	k.takeSlot()
 	k.takeToken(now)
+	if t.cfg.Shared != nil && !g.limits.cfg.none() {
+		k.startAsking()
+	}
 	if g.limits.available(now) <= 0 {
 		t.fallBehind(g)
 	}
@@ -117,7 +122,7 @@ func (k *ticket) leave() {
 func (k *ticket) give(back func()) {
 	t := k.traffic
 	t.mu.Lock()
-	had := k.probe || k.slot || k.token
+	had := k.probe || k.slot || k.token || k.asking
 	back()
 	wake := t.wake
 	waited := had && t.shut[k.guard.name] != nil

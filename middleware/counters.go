@@ -13,6 +13,8 @@ type Counters struct {
 
 	dedupDetected, dedupSkipped, dedupBypassed, dedupOpen atomic.Int64
 
+	limitsAlone atomic.Int64
+
 	cache CacheCounters
 }
 
@@ -27,6 +29,10 @@ type Counts struct {
 	// and DedupOpen deliveries that were handled without a claim.
 	DedupDetected, DedupSkipped, DedupBypassed, DedupOpen int64
 
+	// LimitsAlone counts attempts at endpoints with limits that only the limits of
+	// this process held, because Redis did not answer.
+	LimitsAlone int64
+
 	// Cache counts the cached results of all actions.
 	Cache CacheCounts
 }
@@ -38,12 +44,16 @@ func (c *Counters) Read() Counts {
 		Dead: c.dead.Load(), Unrecorded: c.unrecorded.Load(),
 		DedupDetected: c.dedupDetected.Load(), DedupSkipped: c.dedupSkipped.Load(),
 		DedupBypassed: c.dedupBypassed.Load(), DedupOpen: c.dedupOpen.Load(),
-		Cache: c.cache.Read(),
+		LimitsAlone: c.limitsAlone.Load(),
+		Cache:       c.cache.Read(),
 	}
 }
 
 // Bypassed counts a claim that the state store answered in place of Redis.
 func (c *Counters) Bypassed() { c.dedupBypassed.Add(1) }
+
+// LimitedAlone counts an attempt that only the limits of this process held.
+func (c *Counters) LimitedAlone() { c.limitsAlone.Add(1) }
 
 // Evicted counts a cached result that was dropped for lack of room.
 func (c *Counters) Evicted() { c.cache.evictions.Add(1) }

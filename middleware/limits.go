@@ -16,8 +16,8 @@ import (
 // more at a time.
 var ErrLimited = errors.New("the limit of the endpoint is reached")
 
-// LimitsConfig bounds what this process sends to an endpoint. The zero value
-// bounds nothing.
+// LimitsConfig bounds what is sent to an endpoint, by this process and, with
+// [SharedLimits], by all processes together. The zero value bounds nothing.
 type LimitsConfig struct {
 	// MaxConcurrent is how many attempts run at once; 0 is no limit.
 	MaxConcurrent int
@@ -34,7 +34,8 @@ func (c LimitsConfig) interval() time.Duration {
 	return max(time.Duration(float64(time.Second)/c.Rate), time.Nanosecond)
 }
 
-func (c LimitsConfig) burst() int {
+// BurstOrDefault is how many may begin at once after a pause.
+func (c LimitsConfig) BurstOrDefault() int {
 	if c.Burst > 0 {
 		return c.Burst
 	}
@@ -49,21 +50,23 @@ type limits struct {
 	full time.Time
 	// waiting are the lanes that wait for a place, first come first.
 	waiting []chan struct{}
+	// sharing is about the limits of all processes together.
+	sharing sharing
 }
 
 func (l *limits) idle(now time.Time) bool {
-	return l.running == 0 && len(l.waiting) == 0 && !l.full.After(now)
+	return l.running == 0 && len(l.waiting) == 0 && !l.full.After(now) && l.sharing.idle(now)
 }
 
 // available is how many attempts may begin now.
 func (l *limits) available(now time.Time) int {
-	n := math.MaxInt
+	n := l.sharing.available(now)
 	if l.cfg.MaxConcurrent > 0 {
-		n = l.cfg.MaxConcurrent - l.running
+		n = min(n, l.cfg.MaxConcurrent-l.running)
 	}
 	if l.cfg.Rate > 0 {
 		empty := max(l.full.Sub(now), 0)
-		n = min(n, int((time.Duration(l.cfg.burst())*l.cfg.interval()-empty)/l.cfg.interval()))
+		n = min(n, int((time.Duration(l.cfg.BurstOrDefault())*l.cfg.interval()-empty)/l.cfg.interval()))
 	}
 	return max(n, 0)
 }
@@ -74,7 +77,14 @@ func (l *limits) next(now time.Time) time.Time {
 	if l.cfg.MaxConcurrent > 0 && l.running >= l.cfg.MaxConcurrent {
 		return time.Time{}
 	}
-	return l.token(now)
+	at := l.token(now)
+	switch s := &l.sharing; {
+	case s.until.After(at):
+		return s.until
+	case s.available(at) == 0: // those that ask get their answers soon
+		return time.Time{}
+	}
+	return at
 }
 
 // token is when there is a token.
@@ -82,7 +92,7 @@ func (l *limits) token(now time.Time) time.Time {
 	if l.cfg.Rate <= 0 {
 		return now
 	}
-	at := l.full.Add(-time.Duration(l.cfg.burst()-1) * l.cfg.interval())
+	at := l.full.Add(-time.Duration(l.cfg.BurstOrDefault()-1) * l.cfg.interval())
 	if at.Before(now) {
 		return now
 	}
@@ -91,6 +101,7 @@ func (l *limits) token(now time.Time) time.Time {
 
 // backTurn gives a place and a token back that were not used.
 func (k *ticket) backTurn() {
+	k.endAsking()
 	if k.token {
 		k.token = false
 		l := &k.guard.limits
@@ -142,10 +153,11 @@ func (t *Traffic) Limit(patience time.Duration) observer.Middleware[observer.Act
 			if k == nil {
 				return next.Execute(ctx, d)
 			}
-			if until, ok := t.turn(ctx, k, patience); !ok {
+			end, until, ok := t.turns(ctx, k, patience)
+			if !ok {
 				return notTried(fmt.Errorf("not sent to %s yet: %w", d.Endpoint, ErrLimited), until)
 			}
-			defer k.give(k.freeSlot)
+			defer end()
 			t.used(k)
 			return next.Execute(ctx, d)
 		})
@@ -170,6 +182,20 @@ func (t *Traffic) used(k *ticket) {
 	k.token = false
 }
 
+// turns waits for the turn in this process, and then for that among all. What a
+// worker has claimed has waited for neither.
+func (t *Traffic) turns(ctx context.Context, k *ticket, patience time.Duration) (end func(), until time.Time, ok bool) {
+	began := time.Now()
+	if until, ok := t.turn(ctx, k, patience); !ok {
+		return nil, until, false
+	}
+	ahead := patience - time.Since(began)
+	if k.admitted {
+		ahead = moment
+	}
+	return t.together(ctx, k, min(max(ahead, 0), moment))
+}
+
 // turn waits for a place and a token, up to patience. until is when to ask again
 // if there was none.
 func (t *Traffic) turn(ctx context.Context, k *ticket, patience time.Duration) (until time.Time, ok bool) {
@@ -181,7 +207,7 @@ func (t *Traffic) turn(ctx context.Context, k *ticket, patience time.Duration) (
 	t.mu.Lock()
 	at := now
 	if !k.token {
-		if at = k.guard.limits.token(now); at.Sub(began) > patience {
+		if at = k.guard.limits.token(now); at.After(now) && at.Sub(began) > patience {
 			t.fallBehind(k.guard)
 			k.freeSlot()
 			t.mu.Unlock()

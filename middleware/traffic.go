@@ -21,6 +21,9 @@ type TrafficConfig struct {
 	// Closed is told that a breaker closed: the endpoint has recovered. Nil tells
 	// nobody.
 	Closed func(endpoint string)
+	// Shared has several processes keep the limits together; with nil each keeps
+	// them for itself.
+	Shared SharedLimits
 	// Logger is slog.Default() when nil.
 	Logger *slog.Logger
 }
@@ -32,7 +35,8 @@ type TrafficConfig struct {
 //
 // Lanes and workers share the limits of an endpoint so that neither starves.
 // While there is more in the store than may be sent, its lanes send nothing and
-// store theirs behind it: what came first leaves first.
+// store theirs behind it: what came first leaves first. Limits that are shared
+// with other processes are asked for a turn after those.
 type Traffic struct {
 	cfg TrafficConfig
 

@@ -85,6 +85,9 @@ func (t *Topology) closeAll() []error {
 	if t.cache != nil {
 		errs = append(errs, t.cache.Close())
 	}
+	if t.limiter != nil {
+		errs = append(errs, t.limiter.Close())
+	}
 	if t.redis != nil {
 		errs = append(errs, t.redis.Close())
 	}

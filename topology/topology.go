@@ -44,9 +44,10 @@ type Topology struct {
 	layers  *layers
 	actions atomic.Pointer[actions]
 	network *outbound.Network
-	redis   *redis.Client // nil without one
-	dedup   *dedup.Store  // nil unless Redis stands in front of the state store
-	cache   closer        // nil when caching is turned off
+	redis   *redis.Client  // nil without one
+	dedup   *dedup.Store   // nil unless Redis stands in front of the state store
+	cache   closer         // nil when caching is turned off
+	limiter *redis.Limiter // nil without Redis
 	logger  *slog.Logger
 }
 

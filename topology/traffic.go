@@ -1,21 +1,60 @@
 package topology
 
 import (
+	"context"
 	"time"
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/delivery"
 	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/store/redis"
 )
 
 // trafficOf regulates what goes to each endpoint, as cfg says. When a breaker
 // closes, the slow start is the ramp that endpoints know after every recovery.
 func (t *Topology) trafficOf(cfg *config.Config, endpoints *delivery.Endpoints) *middleware.Traffic {
-	return middleware.NewTraffic(middleware.TrafficConfig{
+	traffic := middleware.TrafficConfig{
 		Rules:  func(endpoint string) middleware.Rules { return rulesOf(cfg.Rules(endpoint)) },
 		Closed: endpoints.Recovered, Logger: t.logger,
+	}
+	if t.redis != nil {
+		t.limiter = redis.NewLimiter(t.redis, redis.LimiterConfig{Changed: t.limitsChanged})
+		traffic.Shared = sharedLimits{t.limiter, t.Counters}
+	}
+	return middleware.NewTraffic(traffic)
+}
+
+// limitsChanged tells who keeps the limits of endpoints from now on.
+func (t *Topology) limitsChanged(err error) {
+	if err != nil {
+		t.logger.Warn("the limits of endpoints hold for each process alone until Redis answers again", "error", err)
+		return
+	}
+	t.logger.Info("the limits of endpoints hold for all processes together again")
+}
+
+// sharedLimits has Redis count the turns of all processes.
+type sharedLimits struct {
+	limiter  *redis.Limiter
+	counters *middleware.Counters
+}
+
+// Take implements [middleware.SharedLimits]. Invariant 8: a Redis that is away
+// keeps nothing from being sent.
+func (s sharedLimits) Take(ctx context.Context, q middleware.TurnRequest) middleware.SharedTurn {
+	grant, err := s.limiter.Take(ctx, redis.Turn{
+		Endpoint: q.Endpoint, MaxConcurrent: q.Limits.MaxConcurrent, Rate: q.Limits.Rate, Burst: q.Limits.BurstOrDefault(),
+		Ahead: q.Ahead, Starved: q.Starved,
 	})
+	if err != nil {
+		s.counters.LimitedAlone()
+	}
+	turn := middleware.SharedTurn{Wait: grant.Wait}
+	if grant.OK {
+		turn.End = func(ctx context.Context, used bool) { s.limiter.Give(ctx, grant, used) }
+	}
+	return turn
 }
 
 func rulesOf(b config.Breaker, l config.Limits) middleware.Rules {

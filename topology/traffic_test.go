@@ -20,6 +20,7 @@ import (
 	"github.com/fraiseql/observer/executor"
 	"github.com/fraiseql/observer/middleware"
 	memorystore "github.com/fraiseql/observer/store/memory"
+	"github.com/fraiseql/observer/store/redis"
 )
 
 // hook is an action with an endpoint, that is down when it is said to be.
@@ -110,8 +111,16 @@ func testBreaker() config.Breaker {
 func startDaemon(t *testing.T, rules config.Config, a config.Action, other *hook) *daemon {
 	t.Helper()
 	m := &daemon{store: &counting{Store: memorystore.New(memorystore.Config{})}, hook: &hook{endpoint: "e", takes: time.Millisecond, began: time.Now()}}
+	m.start(t, rules, a, other, nil)
+	return m
+}
+
+// start starts a process on the store of m that calls the hook of m. It shares
+// its limits where there is a client.
+func (m *daemon) start(t *testing.T, rules config.Config, a config.Action, other *hook, client *redis.Client) {
+	t.Helper()
 	l := newLayers(t, m.store, io.Discard)
-	m.top = &Topology{layers: l, logger: l.logger}
+	m.top = &Topology{layers: l, logger: l.logger, redis: client, Counters: l.observe.Counters}
 	rules.Performance = l.cfg.Performance
 	l.cfg = &rules
 	l.traffic = m.top.trafficOf(&rules, l.endpoints)
@@ -137,7 +146,6 @@ func startDaemon(t *testing.T, rules config.Config, a config.Action, other *hook
 			t.Errorf("worker: %v", err)
 		}
 	})
-	return m
 }
 
 // handle hands n events of entities of their own over, in lanes of their own.

@@ -54,12 +54,16 @@ return 1
 )
 
 // scripts are sent to the server once, and called by their digests.
-type scripts struct{ begin, check, claim, finish, release *rueidis.Lua }
+type scripts struct {
+	begin, check, claim, finish, release *rueidis.Lua // of deduplication
+	take, back, keep                     *rueidis.Lua // of limits
+}
 
 func newScripts() scripts {
 	return scripts{
 		begin: rueidis.NewLuaScript(beginScript), check: rueidis.NewLuaScript(checkScript), claim: rueidis.NewLuaScript(claimScript),
 		finish: rueidis.NewLuaScript(finishScript), release: rueidis.NewLuaScript(releaseScript),
+		take: rueidis.NewLuaScript(takeScript), back: rueidis.NewLuaScript(returnScript), keep: rueidis.NewLuaScript(keepScript),
 	}
 }
 
