@@ -230,3 +230,18 @@ func TestAdmissionIsOneTurn(t *testing.T) {
 		}
 	})
 }
+
+// By a clock that does not stand still: what a worker has claimed needs no
+// patience where there is no rate.
+func TestAdmittedAttemptsHaveNoTokenToWaitFor(t *testing.T) {
+	t.Parallel()
+	tr := limited(middleware.LimitsConfig{MaxConcurrent: 1})
+	run := tr.Breaker(false)(tr.Limit(0)(newBusy(0)))
+	for range 100 {
+		ctx, leave, ok := tr.Admit(t.Context(), "e")
+		if _, err := run.Execute(ctx, toEndpoint("e")); err != nil || !ok {
+			t.Fatalf("admitted: %t, error %v", ok, err)
+		}
+		leave()
+	}
+}
