@@ -31,7 +31,8 @@ type Breaker struct {
 	Probes  int           `toml:"probes" default:"3" min:"1" max:"1000"`
 }
 
-// Limits bound what one process sends to a receiver.
+// Limits bound what is sent to a receiver: by all processes together where there
+// is Redis, else by each.
 type Limits struct {
 	// MaxConcurrent is how many attempts run at once; 0 is no limit.
 	MaxConcurrent int `toml:"max_concurrent" default:"0" min:"0" max:"10000"`

@@ -13,6 +13,7 @@ import (
 
 	observer "github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/testenv"
+	"github.com/fraiseql/observer/store/redis"
 )
 
 const (
@@ -69,6 +70,57 @@ func handle(b *testing.B, d observer.DedupStore, key string) {
 	if err := d.FinishDedup(b.Context(), observer.DedupMark{Key: key, Keep: 5 * time.Minute}); err != nil {
 		b.Error(err)
 	}
+}
+
+// BenchmarkTurnAgainstSetNX takes a turn at an endpoint with a limit of attempts
+// at once, and of a rate, and gives it back: what limits that are shared cost an
+// attempt. It makes as many bare SET NX, as [BenchmarkClaimAndFinishAgainstSetNX]
+// does. One operation is a round of both.
+func BenchmarkTurnAgainstSetNX(b *testing.B) {
+	for name, turn := range map[string]redis.Turn{
+		"slot and token": {Endpoint: "e", MaxConcurrent: 10_000, Rate: 100_000, Burst: 100_000},
+		"token":          {Endpoint: "e", Rate: 100_000, Burst: 100_000},
+	} {
+		b.Run(name, func(b *testing.B) { benchmarkTurn(b, turn) })
+	}
+}
+
+func benchmarkTurn(b *testing.B, turn redis.Turn) {
+	b.Helper()
+	url := testenv.PrivateRedis(b, testenv.RedisOptions{}).URL()
+	l := newLimiter(b, url, redis.LimiterConfig{})
+	bare, err := rueidis.NewClient(rueidis.MustParseURL(url))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer bare.Close()
+	number := atomic.Int64{}
+	use := func() {
+		g := take(b, l, turn)
+		if g.OK {
+			l.Give(b.Context(), g, true)
+		}
+	}
+	use()
+	var taken, set time.Duration
+	for b.Loop() {
+		taken += benchAll(use)
+		set += benchAll(func() {
+			key := "bare:" + strconv.FormatInt(number.Add(1), 10)
+			if err := bare.Do(b.Context(), bare.B().Set().Key(key).Value("owner").Nx().Px(time.Minute).Build()).Error(); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	rounds := float64(b.N) * benchRound
+	b.ReportMetric(rounds/taken.Seconds(), "turns/s")
+	b.ReportMetric(rounds/set.Seconds(), "setnx/s")
+	b.ReportMetric(set.Seconds()/taken.Seconds(), "turns/setnx")
+	began := time.Now()
+	for range 1000 {
+		use()
+	}
+	b.ReportMetric(float64(time.Since(began).Microseconds())/1000, "alone_us/turn")
 }
 
 func benchAll(call func()) time.Duration {

@@ -1,5 +1,6 @@
 // Package redis keeps in Redis what may be forgotten: which deliveries are being
-// handled and which were.
+// handled and which were, results, and how much of the limit of an endpoint is
+// used.
 //
 // One [Client] serves a process. Its connections carry the commands of all
 // callers together, so there are few of them. Every call has a deadline.
