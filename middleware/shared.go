@@ -204,6 +204,5 @@ func (t *Traffic) refused(k *ticket, wait time.Duration) (until time.Time) {
 	g.limits.sharing.refused(time.Now(), wait)
 	k.backTurn()
 	t.fallBehind(g)
-	t.shut[g.name] = g
 	return g.limits.sharing.until
 }

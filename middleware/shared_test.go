@@ -72,12 +72,7 @@ func TestRefusedByOthers(t *testing.T) {
 				if wait := time.Until(until); !untried || !errors.Is(err, middleware.ErrLimited) || wait < tt.min || wait > tt.max {
 					t.Errorf("%v, again in %s", err, wait)
 				}
-				if n, at := tr.Allowance("e"), tr.Opens(); n != 0 || !at.Equal(until) {
-					t.Errorf("a worker may begin %d; opens at %s, want %s", n, at, until)
-				}
-				if _, ready := tr.InLane("e"); ready {
-					t.Error("a lane may try")
-				}
+				wantShut(t, tr, until)
 				if _, err := run.Execute(t.Context(), toEndpoint("e")); err == nil || len(c.asked) != 1 {
 					t.Errorf("error %v, asked %d times", err, len(c.asked))
 				}
@@ -96,6 +91,17 @@ func TestRefusedByOthers(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// wantShut checks that nobody tries anything before until.
+func wantShut(t *testing.T, tr *middleware.Traffic, until time.Time) {
+	t.Helper()
+	if n, at := tr.Allowance("e"), tr.Opens(); n != 0 || !at.Equal(until) {
+		t.Errorf("a worker may begin %d; opens at %s, want %s", n, at, until)
+	}
+	if _, ready := tr.InLane("e"); ready {
+		t.Error("a lane may try")
 	}
 }
 
@@ -158,10 +164,10 @@ func TestOwnPlaceIsTakenAgainAtOnce(t *testing.T) {
 			<-time.After(time.Until(until))
 		}
 		c.answers = []answer{{true, noPlace}}
-		<-time.After(time.Second)
-		_, _ = run.Execute(t.Context(), toEndpoint("e"))
-		ctx, _, _ := tr.Admit(t.Context(), "e")
+		<-time.After(time.Until(r.ends()) - 20*time.Millisecond)
+		ctx, leave, _ := tr.Admit(t.Context(), "e")
 		_, _ = run.Execute(ctx, toEndpoint("e"))
+		leave()
 		if last := c.asked[len(c.asked)-1]; !last.Starved || c.asked[1].Starved {
 			t.Errorf("asked %+v", c.asked)
 		}

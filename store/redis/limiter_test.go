@@ -268,7 +268,7 @@ func TestLimiterSurvives(t *testing.T) {
 			back.Store(0)
 			freed, kept := take(t, l, turn), take(t, l, turn)
 			apply(t, server, tt.harm)
-			began, waited := time.Now(), time.Duration(0)
+			waited := time.Duration(0)
 			var alone []redis.Grant
 			for range 50 {
 				asked := time.Now()
@@ -284,8 +284,8 @@ func TestLimiterSurvives(t *testing.T) {
 			for _, g := range alone[1:] {
 				l.Give(t.Context(), g, true)
 			}
-			if limit := time.Since(began)/2 + 500*time.Millisecond; waited > limit {
-				t.Errorf("waited %s in %s", waited, time.Since(began))
+			if waited > 3*time.Second { // one in a second may wait, for a quarter
+				t.Errorf("waited %s", waited)
 			}
 			apply(t, server, tt.mend)
 			eventually(t, func() bool {
