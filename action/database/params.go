@@ -20,6 +20,9 @@ type call struct {
 
 // newCall reads the rendered arguments: a list, or an object for named ones.
 func newCall(function, params string) (call, error) {
+	if !json.Valid([]byte(params)) { // a decoder of tokens takes half a list
+		return call{}, errors.New("is not JSON")
+	}
 	dec := json.NewDecoder(strings.NewReader(params))
 	dec.UseNumber()
 	open, err := dec.Token()
