@@ -27,6 +27,10 @@ type EndpointsConfig struct {
 	// Paused is told of every pause that begins in this process, once it is
 	// stored; nil tells nobody. It must not call the Endpoints.
 	Paused func(ctx context.Context, e observer.Endpoint)
+	// Resumed is told of every pause that was ended elsewhere, by a person or by a
+	// success of another process, before anything is sent; nil tells nobody. It
+	// must not call the Endpoints.
+	Resumed func(endpoint string)
 	// Logger is slog.Default() when nil.
 	Logger *slog.Logger
 }
@@ -37,6 +41,9 @@ func (c EndpointsConfig) withDefaults() EndpointsConfig {
 	}
 	if c.Slow <= 0 {
 		c.Slow = 2 * time.Second
+	}
+	if c.Resumed == nil {
+		c.Resumed = func(string) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -124,6 +124,9 @@ func (e *Endpoints) cleared(name string, h *health) {
 
 // resumed notes that a pause or a failure was ended elsewhere.
 func (e *Endpoints) resumed(name string, h *health) {
+	if h.pause != observer.NotPaused {
+		e.cfg.Resumed(name)
+	}
 	h.resume(time.Now())
 	e.cfg.Logger.Info("endpoint resumed; what waits for it is sent at a growing rate", "endpoint", name)
 	e.wake()

@@ -178,3 +178,22 @@ func (g *guard) degraded() bool {
 	state, _ := g.breaker.state()
 	return state == BreakerOpen
 }
+
+// Resumed closes the breaker of an endpoint whose pause has ended: somebody knows
+// that it works again, or wants it tried. What began before says nothing to it any
+// more, and [TrafficConfig].Closed is not told.
+func (t *Traffic) Resumed(endpoint string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := t.guards[endpoint]
+	if g == nil || g.breaker == nil {
+		return
+	}
+	b := g.breaker
+	if state, _ := b.state(); state == BreakerClosed {
+		return
+	}
+	b.lib.Close()
+	b.epoch, b.probing = b.epoch+1, 0
+	t.cfg.Logger.Info("circuit breaker closed; the endpoint was resumed", "endpoint", endpoint)
+}

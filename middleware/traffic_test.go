@@ -290,6 +290,43 @@ func TestLateResultsDoNotCount(t *testing.T) {
 	})
 }
 
+// An endpoint that was resumed begins anew, in whatever state its breaker was. What
+// began before that says nothing.
+func TestResumedEndpoint(t *testing.T) {
+	t.Parallel()
+	for name, wait := range map[string]time.Duration{"open": 0, "half-open": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var closed []string
+				tr := traffic(middleware.Rules{Breaker: breaking()}, &closed)
+				tr.Resumed("e") // of which nothing is known
+				calls(t, tr, errTransient, errTransient, errTransient, errTransient)
+				<-time.After(wait)
+				end := make(chan struct{})
+				go func() {
+					_, _ = tr.Breaker(false)(observer.ActionFunc(func(context.Context, *observer.Delivery) (observer.Result, error) {
+						<-end
+						return observer.Result{}, errTransient
+					})).Execute(t.Context(), toEndpoint("e"))
+				}()
+				synctest.Wait()
+				tr.Resumed("e")
+				wantState(t, tr, middleware.BreakerClosed)
+				close(end)
+				synctest.Wait()
+				calls(t, tr, errTransient, errTransient, errTransient)
+				tr.Resumed("e") // a closed one goes on
+				calls(t, tr, errTransient)
+				wantState(t, tr, middleware.BreakerOpen)
+				if len(closed) > 0 {
+					t.Errorf("told that %v recovered", closed)
+				}
+			})
+		})
+	}
+}
+
 // A receiver that takes longer than the window to fail is not forgotten meanwhile.
 func TestLongAttemptsAreNotForgotten(t *testing.T) {
 	t.Parallel()

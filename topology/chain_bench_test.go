@@ -91,10 +91,10 @@ func everyLayer(b *testing.B) (*layers, config.Observer) {
 		Limits:      config.Limits{MaxConcurrent: 100, Rate: 1e9, Burst: 1e6}, // which is never reached
 	}
 	logger, store, counters := slog.New(slog.DiscardHandler), memorystore.New(memorystore.Config{}), &middleware.Counters{}
-	endpoints := delivery.NewEndpoints(delivery.EndpointsConfig{Store: store, Logger: logger})
+	endpoints, traffic := (&Topology{Store: store, Counters: counters, logger: logger}).trafficOf(cfg)
 	l := &layers{
 		cfg: cfg, begun: b.Context(), store: store, observe: middleware.Observer{Logger: logger, Counters: counters}, logger: logger,
-		endpoints: endpoints, traffic: (&Topology{logger: logger}).trafficOf(cfg, endpoints),
+		endpoints: endpoints, traffic: traffic,
 		worker:  delivery.NewWorker(delivery.WorkerConfig{Store: store, Endpoints: endpoints, Owner: "bench", Logger: logger}),
 		dedup:   &middleware.Dedup{Store: store, Owner: "bench", Lease: dedupLease, Keep: time.Millisecond, Counters: counters, Logger: logger},
 		results: middleware.NewResults(memory, counters), caches: &middleware.CacheStats{},

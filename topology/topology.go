@@ -88,11 +88,7 @@ func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	endpoints := delivery.NewEndpoints(delivery.EndpointsConfig{
-		Store: t.Store, DisableAfter: cfg.Endpoints.DisableAfter, ProbeInterval: cfg.Endpoints.ProbeInterval,
-		Paused: t.paused, Logger: t.logger,
-	})
-	traffic := t.trafficOf(cfg, endpoints)
+	endpoints, traffic := t.trafficOf(cfg)
 	t.Worker = delivery.NewWorker(delivery.WorkerConfig{
 		Store: t.Store, Run: t.RunStored, MayRepeat: t.MayRepeat, Bury: t.giveUp, Owner: t.Owner, Endpoints: endpoints, Traffic: traffic,
 		Concurrency: cfg.JobQueue.WorkerConcurrency, BatchSize: cfg.JobQueue.BatchSize, Queues: queuesOf(cfg),

@@ -11,18 +11,26 @@ import (
 	"github.com/fraiseql/observer/store/redis"
 )
 
-// trafficOf regulates what goes to each endpoint, as cfg says. When a breaker
-// closes, the slow start is the ramp that endpoints know after every recovery.
-func (t *Topology) trafficOf(cfg *config.Config, endpoints *delivery.Endpoints) *middleware.Traffic {
-	traffic := middleware.TrafficConfig{
+// trafficOf is the health of the endpoints, and what regulates what goes to each,
+// as cfg says. They tell each other: when a breaker closes, the slow start is the
+// ramp that endpoints know after every recovery, and when a pause ends, the breaker
+// begins anew.
+func (t *Topology) trafficOf(cfg *config.Config) (*delivery.Endpoints, *middleware.Traffic) {
+	var traffic *middleware.Traffic
+	endpoints := delivery.NewEndpoints(delivery.EndpointsConfig{
+		Store: t.Store, DisableAfter: cfg.Endpoints.DisableAfter, ProbeInterval: cfg.Endpoints.ProbeInterval,
+		Paused: t.paused, Resumed: func(endpoint string) { traffic.Resumed(endpoint) }, Logger: t.logger,
+	})
+	rules := middleware.TrafficConfig{
 		Rules:  func(endpoint string) middleware.Rules { return rulesOf(cfg.Rules(endpoint)) },
 		Closed: endpoints.Recovered, Logger: t.logger,
 	}
 	if t.redis != nil {
 		t.limiter = redis.NewLimiter(t.redis, redis.LimiterConfig{Changed: t.limitsChanged})
-		traffic.Shared = sharedLimits{t.limiter, t.Counters}
+		rules.Shared = sharedLimits{t.limiter, t.Counters}
 	}
-	return middleware.NewTraffic(traffic)
+	traffic = middleware.NewTraffic(rules)
+	return endpoints, traffic
 }
 
 // limitsChanged tells who keeps the limits of endpoints from now on.

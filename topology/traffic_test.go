@@ -120,10 +120,10 @@ func startDaemon(t *testing.T, rules config.Config, a config.Action, other *hook
 func (m *daemon) start(t *testing.T, rules config.Config, a config.Action, other *hook, client *redis.Client) {
 	t.Helper()
 	l := newLayers(t, m.store, io.Discard)
-	m.top = &Topology{layers: l, logger: l.logger, redis: client, Counters: l.observe.Counters}
+	m.top = &Topology{Store: m.store, layers: l, logger: l.logger, redis: client, Counters: l.observe.Counters}
 	rules.Performance = l.cfg.Performance
 	l.cfg = &rules
-	l.traffic = m.top.trafficOf(&rules, l.endpoints)
+	l.endpoints, l.traffic = m.top.trafficOf(&rules)
 	l.worker = delivery.NewWorker(delivery.WorkerConfig{
 		Store: m.store, Run: m.top.RunStored, MayRepeat: m.top.MayRepeat, Bury: m.top.giveUp, Owner: "test",
 		Endpoints: l.endpoints, Traffic: l.traffic, Logger: l.logger,
@@ -242,6 +242,45 @@ func TestReceiverThatIsDownForAWhile(t *testing.T) {
 		m.attempts(t, 3)
 		if ds := m.handle(t, 1); ds[0].State != observer.Done || len(m.states(t)) != 1 {
 			t.Errorf("after the ramp lanes send again: %s", ds[0].State)
+		}
+	})
+}
+
+// A person who resumes an endpoint need not wait for its breaker, too. What came
+// while that was open keeps the time it was given.
+func TestResumedEndpointHasANewBreaker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		rules := config.Config{Breaker: testBreaker()}
+		rules.Breaker.OpenFor = 24 * time.Hour
+		m := startDaemon(t, rules, retrying(), nil)
+		defer m.stop()
+		m.hook.set(errors.New("503"))
+		m.handle(t, 10)
+		m.hook.set(nil)
+		if err := delivery.Pause(t.Context(), m.store, "e"); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		const kept = 5
+		m.handle(t, kept)
+		if b := m.top.Breakers(); len(b) != 1 || b[0].State != middleware.BreakerOpen {
+			t.Fatalf("while it is paused: %+v", b)
+		}
+		m.hook.calls()
+		if err := delivery.Resume(t.Context(), m.store, "e"); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(20 * time.Second)
+		if b := m.top.Breakers(); len(b) != 1 || b[0].State != middleware.BreakerClosed {
+			t.Errorf("after it was resumed: %+v", b)
+		}
+		if ds := m.handle(t, 1); ds[0].State != observer.Done {
+			t.Errorf("what came then is %s", ds[0].State)
+		}
+		m.want(t, "afterwards", map[observer.State]int{observer.Done: 10, observer.Queued: kept})
+		if n := m.hook.calls(); n != 11 {
+			t.Errorf("%d calls, want 11", n)
 		}
 	})
 }

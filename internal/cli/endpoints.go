@@ -183,7 +183,7 @@ func (c *cli) endpointsResume() *cobra.Command {
 		Use:   "resume NAME",
 		Short: "Send to a receiver again",
 		Long: "End the pause of the receiver with this NAME, whatever its reason, and forget that it\n" +
-			"failed. What waits leaves slowly at first.",
+			"failed: a circuit breaker that is open closes. What waits leaves slowly at first.",
 		Args: arguments(1, 1),
 	}
 	c.settings.flags(cmd)
