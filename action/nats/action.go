@@ -35,11 +35,7 @@ var _ observer.Preparer = (*Action)(nil)
 
 // Prepare renders the message.
 func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
-	if outbound.Prepared(d) {
-		return nil
-	}
-	_, err := a.prepare(ctx, d)
-	return outbound.Redact(a.redactor, err)
+	return outbound.Prepare(ctx, d, a.redactor, a.prepare)
 }
 
 // Endpoint is the server, or the servers.

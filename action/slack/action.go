@@ -67,11 +67,7 @@ type payload struct {
 
 // Prepare renders the message.
 func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
-	if outbound.Prepared(d) {
-		return nil
-	}
-	_, err := a.prepare(ctx, d)
-	return outbound.Redact(a.webhook.Redactor(), err)
+	return outbound.Prepare(ctx, d, a.webhook.Redactor(), a.prepare)
 }
 
 // Endpoint is the host of the webhook and a hash of the rest, which is secret.
@@ -79,11 +75,7 @@ func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a
 
 // Identity is of the address and all that is sent there.
 func (a *Action) Identity(ctx context.Context, d *observer.Delivery) (string, error) {
-	req, err := a.prepare(ctx, d)
-	if err != nil {
-		return "", outbound.Redact(a.webhook.Redactor(), err)
-	}
-	return outbound.RequestIdentity(req)
+	return outbound.PreparedIdentity(ctx, d, a.webhook.Redactor(), a.prepare)
 }
 
 // Execute makes one attempt.

@@ -41,11 +41,7 @@ type request struct {
 // Prepare renders the message. It also checks what is not stored, the sender and
 // the recipient.
 func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
-	if outbound.Prepared(d) {
-		return nil
-	}
-	_, err := a.prepare(ctx, d)
-	return outbound.Redact(a.redactor, err)
+	return outbound.Prepare(ctx, d, a.redactor, a.prepare)
 }
 
 // Endpoint is the server of the API and a hash of the account.
@@ -53,11 +49,7 @@ func (a *Action) Endpoint(context.Context, *observer.Delivery) string { return a
 
 // Identity is of the address and all that is sent there.
 func (a *Action) Identity(ctx context.Context, d *observer.Delivery) (string, error) {
-	req, err := a.prepare(ctx, d)
-	if err != nil {
-		return "", outbound.Redact(a.redactor, err)
-	}
-	return outbound.RequestIdentity(req)
+	return outbound.PreparedIdentity(ctx, d, a.redactor, a.prepare)
 }
 
 // Execute makes one attempt.

@@ -72,11 +72,10 @@ type request struct {
 // Prepare renders the request. It also checks what is not stored, the URL and
 // the headers.
 func (a *Action) Prepare(ctx context.Context, d *observer.Delivery) error {
-	if outbound.Prepared(d) {
-		return nil
-	}
-	_, _, err := a.prepare(ctx, d)
-	return outbound.Redact(a.redactor, err)
+	return outbound.Prepare(ctx, d, a.redactor, func(ctx context.Context, d *observer.Delivery) (*http.Request, error) {
+		req, _, err := a.prepare(ctx, d)
+		return req, err
+	})
 }
 
 // Endpoint is the server and the path of the URL up to its first placeholder.

@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -9,6 +10,8 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+
+	"github.com/fraiseql/observer"
 )
 
 // Identity is a digest of texts in their order, as [observer.Identifier] asks
@@ -26,6 +29,18 @@ func Identity(parts ...string) string {
 	}
 	sum := sha256.Sum256(whole)
 	return hex.EncodeToString(sum[:])
+}
+
+// PreparedIdentity is the identity of the request that prepare makes of d, all of
+// it: an action's Identity.
+func PreparedIdentity(
+	ctx context.Context, d *observer.Delivery, redactor observer.Redactor, prepare func(context.Context, *observer.Delivery) (*http.Request, error),
+) (string, error) {
+	req, err := prepare(ctx, d)
+	if err != nil {
+		return "", Redact(redactor, err)
+	}
+	return RequestIdentity(req)
 }
 
 // RequestIdentity is a digest of a request that was not sent yet: its method,

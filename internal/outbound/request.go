@@ -40,16 +40,28 @@ func Resolve(ctx context.Context, stored Piece, t Renderer, e *observer.Event) (
 // attempt must send what the first one sent.
 func Clean(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
-// Prepared reports whether d has a stored request.
-func Prepared(d *observer.Delivery) bool {
+// prepared reports whether d has a stored request.
+func prepared(d *observer.Delivery) bool {
 	return len(d.Request) > 0 && string(d.Request) != "null"
+}
+
+// Prepare has the request of d rendered and stored by prepare, unless it was
+// before: an action's Prepare.
+func Prepare[R any](
+	ctx context.Context, d *observer.Delivery, redactor observer.Redactor, prepare func(context.Context, *observer.Delivery) (R, error),
+) error {
+	if prepared(d) {
+		return nil
+	}
+	_, err := prepare(ctx, d)
+	return Redact(redactor, err)
 }
 
 // LoadRequest decodes the stored request of d into request and reports whether
 // there was one. One in another form is a permanent error: the action that
 // stored it is no longer configured at this place.
 func LoadRequest(d *observer.Delivery, request any) (bool, error) {
-	if !Prepared(d) {
+	if !prepared(d) {
 		return false, nil
 	}
 	dec := json.NewDecoder(bytes.NewReader(d.Request))
