@@ -44,11 +44,16 @@ func NewReceiver(t *testing.T) *Receiver {
 	return r
 }
 
+// Network is one that reaches this machine.
+func Network() *outbound.Network {
+	return outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+}
+
 // Client is an HTTP client that reaches this machine, and whose connections end
 // with the test.
 func Client(t *testing.T) *http.Client {
 	t.Helper()
-	c := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).HTTPClient()
+	c := Network().HTTPClient()
 	t.Cleanup(c.CloseIdleConnections)
 	return c
 }

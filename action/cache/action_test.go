@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -28,7 +27,7 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
 func newAction(t *testing.T, cfg cache.Config) *cache.Action {
 	t.Helper()
-	network := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	network := actiontest.Network()
 	a, err := cache.New(cfg, network.DialContext)
 	if err != nil {
 		t.Fatal(err)

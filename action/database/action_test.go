@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -24,13 +23,9 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
-func network() *outbound.Network {
-	return outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
-}
-
 func newAction(t *testing.T, cfg database.Config) *database.Action {
 	t.Helper()
-	a, err := database.New(cfg, network().DialContext)
+	a, err := database.New(cfg, actiontest.Network().DialContext)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,8 @@
 package discord_test
 
 import (
-	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -16,23 +13,15 @@ import (
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/action/actiontest"
 	"github.com/fraiseql/observer/action/discord"
-	"github.com/fraiseql/observer/internal/outbound"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const path = "/api/webhooks/1104000000000000001/aBcDeFgHiJkLmNoPqRsTuVwXyZ-0123456789_aBcDeFgHiJkLmNoPqRsTuVwXyZ0"
 
-func client(t *testing.T) *http.Client {
-	t.Helper()
-	c := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).HTTPClient()
-	t.Cleanup(c.CloseIdleConnections)
-	return c
-}
-
 func newAction(t *testing.T, cfg discord.Config) *discord.Action {
 	t.Helper()
-	a, err := discord.New(cfg, client(t))
+	a, err := discord.New(cfg, actiontest.Client(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,11 +55,7 @@ func answering(t *testing.T, status int, body string, header ...string) string {
 			status, body = http.StatusTeapot, "not what Discord reads"
 		}
 		w.Header().Set("Content-Type", "application/json")
-		for i := 0; i < len(header); i += 2 {
-			w.Header().Set(header[i], header[i+1])
-		}
-		w.WriteHeader(status)
-		_, _ = io.WriteString(w, body)
+		actiontest.Say(w, status, body, header...)
 	}))
 	t.Cleanup(server.Close)
 	return server.URL + path
@@ -109,14 +94,7 @@ func TestPayload(t *testing.T) {
 			if got.Method != http.MethodPost || got.URI != path+tt.uri {
 				t.Errorf("%s %s, want POST %s", got.Method, got.URI, path+tt.uri)
 			}
-			var want, payload any
-			if err := json.Unmarshal([]byte(tt.want), &want); err != nil {
-				t.Fatal(err)
-			}
-			if err := json.Unmarshal([]byte(got.Body), &payload); err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(want, payload); diff != "" {
+			if diff := actiontest.DiffJSON(t, tt.want, got.Body); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -152,12 +130,9 @@ func TestAnswersOfDiscord(t *testing.T) {
 			t.Parallel()
 			a := newAction(t, discord.Config{WebhookURL: observer.NewSecret(answering(t, tt.status, tt.body, tt.header...)), MessageTemplate: "hi"})
 			result, err := a.Execute(t.Context(), actiontest.NewDelivery(7, "shipped"))
-			wait, _ := observer.RetryAfterOf(err)
-			if result.Status != tt.status || wait != tt.wait || observer.IsOutcomeUnknown(err) {
-				t.Errorf("%+v, wait %v, %v; want status %d, wait %v", result, wait, err, tt.status, tt.wait)
-			}
-			if (err == nil) != (tt.reason == "") || err != nil && observer.ReasonOf(err) != tt.reason {
-				t.Errorf("%v, want reason %q", err, tt.reason)
+			want := actiontest.Outcome{Status: tt.status, Reason: tt.reason, Wait: tt.wait}
+			if got := actiontest.OutcomeOf(result, err); got != want {
+				t.Errorf("%+v (%v), want %+v", got, err, want)
 			}
 			if err == nil && result.Detail != tt.says || err != nil && !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("detail %q, error %v: want %q", result.Detail, err, tt.says)
@@ -227,7 +202,7 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 			[]string{"message_template", "embeds_template", "username", "thread_id"},
 		},
 	} {
-		_, err := discord.New(tt.cfg, client(t))
+		_, err := discord.New(tt.cfg, actiontest.Client(t))
 		if diff := cmp.Diff(tt.want, actiontest.InvalidFields(err)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -124,7 +123,7 @@ func (m *mailServer) config(mode string) Server {
 // action makes an action for this server.
 func (m *mailServer) action(t *testing.T, cfg Config, server Server) *Action {
 	t.Helper()
-	network := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	network := actiontest.Network()
 	a, err := New(cfg, server, network.DialContext)
 	if err != nil {
 		t.Fatal(err)

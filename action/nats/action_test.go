@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +26,7 @@ import (
 
 func newAction(t *testing.T, cfg nats.Config) *nats.Action {
 	t.Helper()
-	network := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	network := actiontest.Network()
 	a, err := nats.New(cfg, network.DialContext)
 	if err != nil {
 		t.Fatal(err)

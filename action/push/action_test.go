@@ -2,8 +2,6 @@ package push_test
 
 import (
 	"encoding/json"
-	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,17 +13,9 @@ import (
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/action/actiontest"
 	"github.com/fraiseql/observer/action/push"
-	"github.com/fraiseql/observer/internal/outbound"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func client(t *testing.T) *http.Client {
-	t.Helper()
-	c := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).HTTPClient()
-	t.Cleanup(c.CloseIdleConnections)
-	return c
-}
 
 // base is a valid configuration for g.
 func base(t *testing.T, g *google) push.Config {
@@ -35,7 +25,7 @@ func base(t *testing.T, g *google) push.Config {
 
 func newAction(t *testing.T, cfg push.Config) *push.Action {
 	t.Helper()
-	a, err := push.New(cfg, client(t))
+	a, err := push.New(cfg, actiontest.Client(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +191,7 @@ func TestCredentialsFromAFile(t *testing.T) {
 	}
 	for _, bad := range []string{"key.json", filepath.Join(dir, "none.json"), dir, "/dev/zero", large} {
 		cfg.CredentialsFile = bad
-		_, err := push.New(cfg, client(t))
+		_, err := push.New(cfg, actiontest.Client(t))
 		if diff := cmp.Diff([]string{"credentials_file"}, actiontest.InvalidFields(err)); diff != "" {
 			t.Errorf("%s: %v", bad, err)
 		}
@@ -242,7 +232,7 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 	} {
 		cfg := base(t, g)
 		tt.change(&cfg)
-		_, err := push.New(cfg, client(t))
+		_, err := push.New(cfg, actiontest.Client(t))
 		if diff := cmp.Diff(tt.want, actiontest.InvalidFields(err)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}

@@ -2,10 +2,7 @@ package search_test
 
 import (
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -16,16 +13,13 @@ import (
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/action/actiontest"
 	"github.com/fraiseql/observer/action/search"
-	"github.com/fraiseql/observer/internal/outbound"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newAction(t *testing.T, cfg search.Config) *search.Action {
 	t.Helper()
-	client := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).HTTPClient()
-	t.Cleanup(client.CloseIdleConnections)
-	a, err := search.New(cfg, client)
+	a, err := search.New(cfg, actiontest.Client(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,13 +230,7 @@ func TestErrorsOfTheServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Retry-After", "30")
-				w.WriteHeader(c.status)
-				_, _ = io.WriteString(w, c.body)
-			}))
-			t.Cleanup(server.Close)
-			c.cfg.URL, c.cfg.Index = server.URL, "orders"
+			c.cfg.URL, c.cfg.Index = actiontest.Answering(t, c.status, c.body, "Retry-After", "30"), "orders"
 			result, err := newAction(t, c.cfg).Execute(t.Context(), c.d)
 			wait, _ := observer.RetryAfterOf(err)
 			if (err == nil) != c.succeeds || err != nil && observer.Retryable(err) == c.permanent || wait != c.wait || result.Status != c.status {

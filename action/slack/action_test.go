@@ -98,22 +98,17 @@ func TestAnswersOfSlack(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.body, func(t *testing.T) {
 			t.Parallel()
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				if tt.status == 429 {
-					w.Header().Set("Retry-After", "30")
-				}
-				w.WriteHeader(tt.status)
-				_, _ = io.WriteString(w, tt.body)
-			}))
-			t.Cleanup(server.Close)
-			a := newAction(t, slack.Config{WebhookURL: observer.NewSecret(server.URL + path), MessageTemplate: "hi"})
-			result, err := a.Execute(t.Context(), actiontest.NewDelivery(7, "shipped"))
-			wait, _ := observer.RetryAfterOf(err)
-			if result.Status != tt.status || result.Detail != tt.body || wait != tt.wait {
-				t.Errorf("%+v, wait %v", result, wait)
+			var header []string
+			if tt.wait > 0 {
+				header = []string{"Retry-After", "30"}
 			}
-			if (err == nil) != (tt.reason == "") || err != nil && observer.ReasonOf(err) != tt.reason {
-				t.Errorf("%v, want reason %q", err, tt.reason)
+			a := newAction(t, slack.Config{
+				WebhookURL: observer.NewSecret(actiontest.Answering(t, tt.status, tt.body, header...) + path), MessageTemplate: "hi",
+			})
+			result, err := a.Execute(t.Context(), actiontest.NewDelivery(7, "shipped"))
+			want := actiontest.Outcome{Status: tt.status, Reason: tt.reason, Wait: tt.wait}
+			if got := actiontest.OutcomeOf(result, err); got != want || result.Detail != tt.body {
+				t.Errorf("%+v with %q (%v), want %+v", got, result.Detail, err, want)
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package sms_test
 
 import (
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -13,19 +12,11 @@ import (
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/action/actiontest"
 	"github.com/fraiseql/observer/action/sms"
-	"github.com/fraiseql/observer/internal/outbound"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const account = "AC00000000000000000000000000000001"
-
-func client(t *testing.T) *http.Client {
-	t.Helper()
-	c := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).HTTPClient()
-	t.Cleanup(c.CloseIdleConnections)
-	return c
-}
 
 // base is a valid configuration for a provider.
 func base(api string) sms.Config {
@@ -37,7 +28,7 @@ func base(api string) sms.Config {
 
 func newAction(t *testing.T, cfg sms.Config) *sms.Action {
 	t.Helper()
-	a, err := sms.New(cfg, client(t))
+	a, err := sms.New(cfg, actiontest.Client(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +205,7 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 	} {
 		cfg := base("")
 		tt.change(&cfg)
-		_, err := sms.New(cfg, client(t))
+		_, err := sms.New(cfg, actiontest.Client(t))
 		if diff := cmp.Diff(tt.want, actiontest.InvalidFields(err)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}

@@ -27,11 +27,7 @@ func twilio(t *testing.T, status int, answer string, header ...string) string {
 			status, answer = 400, refusal(21604, "A 'To' phone number is required.", 400)
 		}
 		w.Header().Set("Content-Type", "application/json;charset=utf-8")
-		for i := 0; i < len(header); i += 2 {
-			w.Header().Set(header[i], header[i+1])
-		}
-		w.WriteHeader(status)
-		_, _ = io.WriteString(w, answer)
+		actiontest.Say(w, status, answer, header...)
 	}))
 	t.Cleanup(server.Close)
 	return server.URL
@@ -73,12 +69,9 @@ func TestAnswersOfTwilio(t *testing.T) {
 			t.Parallel()
 			a := newAction(t, base(twilio(t, tt.status, tt.body, tt.header...)))
 			result, err := a.Execute(t.Context(), actiontest.NewDelivery(7, "shipped"))
-			wait, _ := observer.RetryAfterOf(err)
-			if result.Status != tt.status || wait != tt.wait || observer.IsOutcomeUnknown(err) {
-				t.Errorf("%+v, wait %v, %v; want status %d, wait %v", result, wait, err, tt.status, tt.wait)
-			}
-			if (err == nil) != (tt.reason == "") || err != nil && observer.ReasonOf(err) != tt.reason {
-				t.Errorf("%v, want reason %q", err, tt.reason)
+			want := actiontest.Outcome{Status: tt.status, Reason: tt.reason, Wait: tt.wait}
+			if got := actiontest.OutcomeOf(result, err); got != want {
+				t.Errorf("%+v (%v), want %+v", got, err, want)
 			}
 			if err == nil && result.Detail != tt.says || err != nil && !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("detail %q, error %v: want %q", result.Detail, err, tt.says)

@@ -1,11 +1,9 @@
 package teams_test
 
 import (
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +14,6 @@ import (
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/action/actiontest"
 	"github.com/fraiseql/observer/action/teams"
-	"github.com/fraiseql/observer/internal/outbound"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,16 +22,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const workflow = "/workflows/0123456789abcdef0123456789abcdef/triggers/manual/paths/invoke" +
 	"?api-version=2016-06-01&sp=%2Ftriggers%2Fmanual%2Frun&sv=1.0&sig=AbCdEfGhIjKlMnOpQrStUvWxYz0123456789_-AbCdE"
 
-func client(t *testing.T) *http.Client {
-	t.Helper()
-	c := outbound.New(outbound.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).HTTPClient()
-	t.Cleanup(c.CloseIdleConnections)
-	return c
-}
-
 func newAction(t *testing.T, cfg teams.Config) *teams.Action {
 	t.Helper()
-	a, err := teams.New(cfg, client(t))
+	a, err := teams.New(cfg, actiontest.Client(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,14 +91,7 @@ func TestPayload(t *testing.T) {
 		if got.Method != http.MethodPost || got.URI != workflow || !strings.HasPrefix(got.Header.Get("Content-Type"), "application/json") {
 			t.Errorf("%s %s as %s", got.Method, got.URI, got.Header.Get("Content-Type"))
 		}
-		var want, payload any
-		if err := json.Unmarshal([]byte(wrapped+tt.want+"}]}"), &want); err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal([]byte(got.Body), &payload); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, payload); diff != "" {
+		if diff := actiontest.DiffJSON(t, wrapped+tt.want+"}]}", got.Body); diff != "" {
 			t.Error(diff)
 		}
 	}
@@ -143,22 +126,12 @@ func TestAnswersOfTeams(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				if tt.header != "" {
-					w.Header().Set("Retry-After", tt.header)
-				}
-				w.WriteHeader(tt.status)
-				_, _ = io.WriteString(w, tt.body)
-			}))
-			t.Cleanup(server.Close)
-			a := newAction(t, teams.Config{WebhookURL: observer.NewSecret(server.URL + workflow), MessageTemplate: "hi"})
+			url := actiontest.Answering(t, tt.status, tt.body, "Retry-After", tt.header) + workflow
+			a := newAction(t, teams.Config{WebhookURL: observer.NewSecret(url), MessageTemplate: "hi"})
 			result, err := a.Execute(t.Context(), actiontest.NewDelivery(7, "shipped"))
-			wait, _ := observer.RetryAfterOf(err)
-			if result.Status != tt.status || result.Detail != tt.body || wait != tt.wait {
-				t.Errorf("%+v, wait %v", result, wait)
-			}
-			if (err == nil) != (tt.reason == "") || err != nil && observer.ReasonOf(err) != tt.reason {
-				t.Errorf("%v, want reason %q", err, tt.reason)
+			want := actiontest.Outcome{Status: tt.status, Reason: tt.reason, Wait: tt.wait}
+			if got := actiontest.OutcomeOf(result, err); got != want || result.Detail != tt.body {
+				t.Errorf("%+v with %q (%v), want %+v", got, result.Detail, err, want)
 			}
 		})
 	}
@@ -241,7 +214,7 @@ func TestNewRefusesBadConfigurations(t *testing.T) {
 		},
 		"no JSON": {teams.Config{WebhookURL: url, CardTemplate: "{"}, []string{"card_template"}},
 	} {
-		_, err := teams.New(tt.cfg, client(t))
+		_, err := teams.New(tt.cfg, actiontest.Client(t))
 		if diff := cmp.Diff(tt.want, actiontest.InvalidFields(err)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}

@@ -70,7 +70,13 @@ func (s serverOf) gone(t *testing.T) bool {
 func TestServersEndWithTheirProcess(t *testing.T) {
 	t.Parallel()
 	testenv.PrivatePostgres(t, testenv.Options{}) // or there is nothing to test
-	cmd := child(t, "TestChildWithServers", "TESTENV_STAY=1")
+	killedWithServers(t, child(t, "TestChildWithServers", "TESTENV_STAY=1"))
+}
+
+// killedWithServers kills a child that has two servers and waits for it: they end
+// with it.
+func killedWithServers(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
 	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -85,10 +91,7 @@ func TestServersEndWithTheirProcess(t *testing.T) {
 	for lines := bufio.NewScanner(stdout); lines.Scan() && lines.Text() != "ready"; {
 		output.WriteString(lines.Text() + "\n")
 	}
-	servers := serversIn(output.String())
-	if len(servers) != 2 {
-		t.Fatalf("the child has %d servers:\n%s", len(servers), output.String())
-	}
+	servers := twoServers(t, output.String())
 	for _, server := range servers {
 		if !listening(t, server.url) {
 			t.Fatalf("%s does not listen before the kill", server.url)
@@ -107,19 +110,30 @@ func TestServersEndWithTheirProcess(t *testing.T) {
 func TestMainEndsTheServers(t *testing.T) {
 	t.Parallel()
 	testenv.PrivatePostgres(t, testenv.Options{})
-	out, err := child(t, "TestChildWithServers").CombinedOutput()
+	endsWithServers(t, child(t, "TestChildWithServers"))
+}
+
+// endsWithServers runs a child that has two servers, of which nothing is left.
+func endsWithServers(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	servers := serversIn(string(out))
-	if len(servers) != 2 {
-		t.Fatalf("the child had %d servers:\n%s", len(servers), out)
-	}
-	for _, server := range servers {
+	for _, server := range twoServers(t, string(out)) {
 		if !server.gone(t) {
 			t.Errorf("%s is still there", server.data)
 		}
 	}
+}
+
+func twoServers(t *testing.T, output string) []serverOf {
+	t.Helper()
+	servers := serversIn(output)
+	if len(servers) != 2 {
+		t.Fatalf("the child has %d servers:\n%s", len(servers), output)
+	}
+	return servers
 }
 
 func TestChildThatFails(t *testing.T) {
@@ -162,17 +176,25 @@ func TestChildWithoutPostgres(t *testing.T) {
 // failure.
 func TestWithoutPostgres(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ name, ci, want string }{
-		{"developer", "", "--- SKIP: TestChildWithoutPostgres"},
-		{"ci", "true", "--- FAIL: TestChildWithoutPostgres"},
+	withoutServer(t, "TestChildWithoutPostgres", "TEST_POSTGRES_BIN=/nowhere")
+}
+
+// withoutServer runs a child that asks for a server where there is none: the last
+// of the variables says so.
+func withoutServer(t *testing.T, test string, env ...string) {
+	t.Helper()
+	reason := strings.Replace(env[len(env)-1], "=", " is ", 1)
+	for name, c := range map[string]struct{ ci, want string }{
+		"developer": {"", "--- SKIP: " + test},
+		"ci":        {"true", "--- FAIL: " + test},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out, err := child(t, "TestChildWithoutPostgres", "CI="+c.ci, "TEST_POSTGRES_BIN=/nowhere").CombinedOutput()
+			out, err := child(t, test, append([]string{"CI=" + c.ci}, env...)...).CombinedOutput()
 			if failed := err != nil; failed != (c.ci != "") {
 				t.Errorf("exit: %v", err)
 			}
-			if !strings.Contains(string(out), c.want) || !strings.Contains(string(out), "TEST_POSTGRES_BIN is /nowhere") {
+			if !strings.Contains(string(out), c.want) || !strings.Contains(string(out), reason) {
 				t.Errorf("output lacks %q or the reason:\n%s", c.want, out)
 			}
 		})
