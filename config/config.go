@@ -18,7 +18,8 @@ type Config struct {
 	// where there was no file.
 	Modified time.Time `toml:"-"`
 	Size     int64     `toml:"-"`
-	// Databases are where changes come from: at least one.
+	// Databases are where changes come from: at least one, unless the process only
+	// runs actions.
 	Databases []Database `toml:"databases"`
 	// State is where the daemon keeps what it must not forget.
 	State State `toml:"state"`
@@ -57,6 +58,8 @@ type Config struct {
 
 	// variables are the names of the environment that stand for a key.
 	variables map[string]bool
+	// idle says which keys are given and have no effect.
+	idle []string
 }
 
 // Leases say how processes that share a state agree who reads what.

@@ -278,6 +278,10 @@ func TestDiff(t *testing.T) {
 			[]string{"databases", "state", "network", "performance", "dead_letters"}},
 		{"a queue", base + "[[job_queue.queues]]\nname = \"q\"\n", []string{"job_queue"}},
 		{"endpoints, retention", base + "[endpoints]\ndisable_after = \"0\"\n[dead_letters]\nretention = \"0\"\n", []string{"endpoints", "dead_letters"}},
+		{"transport", base + "[transport]\ntransport = \"nats\"\n", []string{"transport"}},
+		{"a table in transport", base + "[transport.bridge]\nbatch_size = 7\n", []string{"transport"}},
+		{"without effect", base + "[transport.nats.jetstream]\nmax_deliver = -1\n", nil},
+		{"leases", base + "[leases]\nttl = \"20s\"\n", []string{"leases"}},
 		{"how an observer delivers", strings.Replace(base, "entity =", "order = \"strict\"\nretry = { schedule = [\"5s\"] }\nentity =", 1) +
 			"mode = \"queued\"\npriority = 1\n", nil},
 	} {

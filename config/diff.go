@@ -49,7 +49,10 @@ func (c *Config) Warnings() []string {
 		warnings = append(warnings, "there are no observers: changes are read and nothing is done about them")
 	}
 	warnings = append(warnings, c.Network.warnings()...)
-	warnings = append(warnings, c.Transport.warnings()...)
+	if c.Transport.Distributed() {
+		warnings = append(warnings, c.Transport.NATS.warnings()...)
+	}
+	warnings = append(warnings, c.idle...)
 	network := c.Network.Outbound()
 	warnings = append(warnings, c.serverWarnings(network)...)
 	add := func(path string, a Action) {

@@ -37,7 +37,7 @@ func (c *Config) CheckEnvironment(environ []string) error {
 // ours reports whether the variable is in one of our sections.
 func ours(name string) bool {
 	for _, section := range []string{
-		"DATABASES", "STATE", "JOB_QUEUE", "CACHE", "ENDPOINTS", "BREAKER", "LIMITS", "DEAD_LETTERS", "SMTP", "REDIS", "DEDUP", "NATS", "BRIDGE", "LEASES", "ALERT", "OBSERVERS",
+		"DATABASES", "STATE", "JOB_QUEUE", "CACHE", "ENDPOINTS", "BREAKER", "LIMITS", "DEAD_LETTERS", "SMTP", "REDIS", "DEDUP", "TRANSPORT", "NATS", "BRIDGE", "LEASES", "ALERT", "OBSERVERS",
 	} {
 		if strings.HasPrefix(name, "FRAISEQL_"+section+"_") {
 			return true

@@ -139,6 +139,13 @@ func TestCheckEnvironment(t *testing.T) {
 		"FRAISEQL_OBSERVERS_0_ACTIONS_0_SIZE=12345": "no key has this environment variable",
 		"FRAISEQL_JOB_QUEUE_URL=redis://hunter2":    "no key has this environment variable",
 		"FRAISEQL_JOB_QUEUE_MAX_RETRYS=2":           "did you mean FRAISEQL_JOB_QUEUE_MAX_RETRIES?",
+		"FRAISEQL_OBSERVER_TRANSPORT=nats":          "",
+		"FRAISEQL_NATS_URL=nats://hunter2":          "",
+		"FRAISEQL_NATS_URLL=nats://hunter2":         "did you mean FRAISEQL_NATS_URL?",
+		"FRAISEQL_NATS_CLUSTER=hunter2":             "no key has this environment variable",
+		"FRAISEQL_BRIDGE_BATCHSIZE=7":               "did you mean FRAISEQL_BRIDGE_BATCH_SIZE?",
+		"FRAISEQL_TRANSPORT_RUN_BRIDGE=false":       "no key has this environment variable",
+		"FRAISEQL_LEASES_TLL=7s":                    "did you mean FRAISEQL_LEASES_TTL?",
 		"FRAISEQL_ENDPOINTS_PAUSE=hunter2":          "no key has this environment variable",
 		"FRAISEQL_ALERT_WEBHOOK_ADDRESS=hunter2":    "no key has this environment variable",
 	} {

@@ -57,9 +57,11 @@ func placed(t *testing.T, err error, lines int) {
 // complete holds for every accepted configuration.
 func complete(t *testing.T, c *config.Config) {
 	t.Helper()
-	if len(c.Databases) == 0 || c.State.Kind() == "" || c.State.Place() == "" || c.State.URL.IsZero() {
+	worker := c.Transport.Distributed() && !c.Transport.RunBridge
+	if len(c.Databases) == 0 && !worker || c.State.Kind() == "" || c.State.Place() == "" || c.State.URL.IsZero() {
 		t.Error("no database or no state store")
 	}
+	completeTransport(t, c.Transport)
 	for _, d := range c.Databases {
 		if d.Name == "" || d.Kind() == "" || d.Place() == "" || d.BatchSize < 1 || d.PollInterval <= 0 {
 			t.Errorf("database %q is incomplete", d.Name)
@@ -72,6 +74,17 @@ func complete(t *testing.T, c *config.Config) {
 			completeAction(t, a)
 			completeMode(t, c.JobQueue, a)
 		}
+	}
+}
+
+func completeTransport(t *testing.T, tr config.Transport) {
+	t.Helper()
+	n, whole := tr.NATS, tr.RunBridge && tr.RunExecutors
+	if tr.Kind == "" || !whole && (!tr.Distributed() || n.IsEmbedded()) || !tr.RunBridge && !tr.RunExecutors || tr.Bridge.TransportName == "" {
+		t.Errorf("transport %q, bridge %t, executors %t", tr.Kind, tr.RunBridge, tr.RunExecutors)
+	}
+	if n.URL.IsZero() || n.StreamName == "" || n.SubjectPrefix == "" || n.ConsumerName == "" || n.Partitions < 1 || n.JetStream.DedupWindow > n.JetStream.MaxAge {
+		t.Errorf("stream %q, prefix %q, consumer %q", n.StreamName, n.SubjectPrefix, n.ConsumerName)
 	}
 }
 

@@ -113,7 +113,8 @@ func (r *reader) databaseFromEnvironment() {
 
 func (s *scope) checkDatabases(c *Config) {
 	const section = "databases"
-	if len(c.Databases) == 0 && c.readsDatabases() && !s.broken[section] {
+	unclear := s.inner("transport").failed("transport") // whether there must be one
+	if len(c.Databases) == 0 && c.readsDatabases() && !unclear && !s.broken[section] {
 		offset := nowhere
 		if v := s.table[section]; v != nil {
 			offset = v.at

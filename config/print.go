@@ -69,3 +69,25 @@ func (s State) String() string { return "state store" }
 
 // Format prints the summary for every verb.
 func (s State) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+func (t Transport) String() string { return "transport" }
+
+// Format prints the summary for every verb.
+func (t Transport) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.String()) }
+
+// MarshalJSON is the summary as a string.
+func (t Transport) MarshalJSON() ([]byte, error) { return json.Marshal(t.String()) }
+
+// LogValue is the summary.
+func (t Transport) LogValue() slog.Value { return slog.StringValue(t.String()) }
+
+func (n NATS) String() string { return "NATS" }
+
+// Format prints the summary for every verb.
+func (n NATS) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, n.String()) }
+
+// MarshalJSON is the summary as a string.
+func (n NATS) MarshalJSON() ([]byte, error) { return json.Marshal(n.String()) }
+
+// LogValue is the summary.
+func (n NATS) LogValue() slog.Value { return slog.StringValue(n.String()) }

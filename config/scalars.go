@@ -60,6 +60,10 @@ func wanted(key string, target any) string {
 			return "an integer (milliseconds)"
 		case time.Second:
 			return "an integer (seconds)"
+		case time.Minute:
+			return "an integer (minutes)"
+		case 24 * time.Hour:
+			return "an integer (days)"
 		default:
 			return `a duration such as "30s"`
 		}

@@ -39,6 +39,8 @@ func schema(t *testing.T) []key {
 		switch name {
 		case "databases":
 			add("## `[[databases]]`", upper+"_N", config.Database{})
+		case "transport":
+			keys = append(keys, transportKeys("## `[transport]`", "FRAISEQL_TRANSPORT", reflect.TypeFor[config.Transport]())...)
 		case "performance":
 			add("## `[performance]`", "FRAISEQL", config.Performance{})
 		case "job_queue":
@@ -70,6 +72,56 @@ func schema(t *testing.T) []key {
 		t.Fatalf("found %d keys only", len(keys))
 	}
 	return keys
+}
+
+// transportKeys are those of [transport] and of the tables inside it, whose
+// variables have the names that FraiseQL gave them.
+func transportKeys(heading, prefix string, section reflect.Type) []key {
+	named := map[string]string{
+		"FRAISEQL_TRANSPORT_TRANSPORT": "FRAISEQL_OBSERVER_TRANSPORT", "FRAISEQL_TRANSPORT_RUN_BRIDGE": "FRAISEQL_NATS_ENABLE_BRIDGE",
+		"FRAISEQL_TRANSPORT_RUN_EXECUTORS": "FRAISEQL_NATS_RUN_EXECUTORS", "FRAISEQL_TRANSPORT_NATS": "FRAISEQL_NATS",
+		"FRAISEQL_TRANSPORT_BRIDGE": "FRAISEQL_BRIDGE", "FRAISEQL_NATS_JETSTREAM": "FRAISEQL_NATS",
+	}
+	var keys []key
+	for field := range fields(reflect.New(section).Elem().Interface()) {
+		name := field.Tag.Get("toml")
+		variable := prefix + "_" + strings.ToUpper(name)
+		if other := named[variable]; other != "" {
+			variable = other
+		}
+		if isLeaf(field.Type) {
+			keys = append(keys, key{heading, name, variable, field})
+			continue
+		}
+		within := "### " + strings.TrimSuffix(strings.TrimLeft(heading, "# "), "]`") + "." + name + "]`"
+		keys = append(keys, transportKeys(within, variable, field.Type)...)
+	}
+	return keys
+}
+
+// TestVariablesOfFraiseQL: those that its users have set already.
+func TestVariablesOfFraiseQL(t *testing.T) {
+	t.Parallel()
+	ours := map[string]bool{}
+	for _, k := range schema(t) {
+		ours[k.variable] = true
+	}
+	for prefix, names := range map[string]string{
+		"FRAISEQL_OBSERVER_": "TRANSPORT",
+		"FRAISEQL_NATS_": "URL SUBJECT_PREFIX CONSUMER_NAME STREAM_NAME ENABLE_BRIDGE RUN_EXECUTORS DEDUP_WINDOW_MINUTES " +
+			"MAX_AGE_DAYS MAX_MSGS MAX_BYTES ACK_WAIT_SECS MAX_DELIVER",
+		"FRAISEQL_BRIDGE_":    "TRANSPORT_NAME BATCH_SIZE POLL_INTERVAL_SECS NOTIFY_CHANNEL",
+		"FRAISEQL_REDIS_":     "URL POOL_SIZE CONNECT_TIMEOUT_SECS COMMAND_TIMEOUT_SECS DEDUP_WINDOW_SECS CACHE_TTL_SECS",
+		"FRAISEQL_ENABLE_":    "DEDUP CACHING CONCURRENT",
+		"FRAISEQL_":           "MAX_CONCURRENT_ACTIONS CONCURRENT_TIMEOUT_MS",
+		"FRAISEQL_JOB_QUEUE_": "BATCH_SIZE WORKER_CONCURRENCY MAX_RETRIES POLL_INTERVAL_MS INITIAL_DELAY_MS MAX_DELAY_MS",
+	} {
+		for name := range strings.FieldsSeq(names) {
+			if !ours[prefix+name] {
+				t.Errorf("no key has the variable %s%s", prefix, name)
+			}
+		}
+	}
 }
 
 // fields are the fields of a struct that stand for a key.

@@ -20,6 +20,13 @@ name = "shop"
 url = "sqlite:${S1}.db"
 [state]
 url_env = "S2"
+[transport]
+transport = "nats"
+[transport.nats]
+url = "tls://literal-canary.example.com"
+user = "${S13}"
+password_env = "S14"
+consumer_name = "${S15}"
 [smtp]
 host = "mail.example.com"
 username_env = "S3"
@@ -53,7 +60,7 @@ message_template = "x"
 
 func secretEnvironment() map[string]string {
 	vars := map[string]string{}
-	for i := 1; i <= 11; i++ {
+	for i := 1; i <= 15; i++ {
 		vars[fmt.Sprintf("S%d", i)] = fmt.Sprintf("canary%d", i)
 	}
 	vars["S2"] = "sqlite:canary2.db"
@@ -69,10 +76,12 @@ func TestNothingPrintsSecrets(t *testing.T) {
 	// That the secrets arrived is what makes their absence below mean something.
 	equal(t, "url", c.Observers[0].Actions[0].Config.(*webhook.Config).URL, "https://example.com/canary7")
 	equal(t, "entity", c.Observers[0].Entity, "canary5")
+	equal(t, "user", c.Transport.NATS.User, "canary13")
 	values := map[string]any{
 		"config": c, "config value": *c, "databases": c.Databases, "database": c.Databases[0], "state": c.State,
 		"alert": c.Alert, "alert value": *c.Alert, "observers": c.Observers, "observer": &c.Observers[0],
 		"actions": c.Observers[0].Actions, "action": c.Observers[0].Actions[0], "smtp password": c.SMTP.Password,
+		"transport": c.Transport, "nats": &c.Transport.NATS, "nats value": c.Transport.NATS,
 	}
 	for name, v := range values {
 		for _, text := range printed(t, v) {
@@ -147,6 +156,20 @@ func TestErrorsShowNoSecrets(t *testing.T) {
 		"body":             minimal + "type = \"webhook\"\nurl = \"https://x.example\"\nbody_template = '{\"a\": ${SECRET}'\n",
 		"log level":        minimal + "type = \"log\"\nlevel = \"${SECRET}\"\n",
 		"slack":            minimal + "type = \"slack\"\nwebhook_url = \"${SECRET}\"\nmessage_template = \"x\"\n",
+		"nats url":         onlyDatabase + "[transport.nats]\nurl = \"${SECRET}\"\n",
+		"nats url env":     onlyDatabase + "[transport.nats]\nurl_env = \"SECRET\"\n",
+		"nats in a path":   onlyDatabase + "[transport]\ntransport = \"nats\"\nnats.url = \"nats://hunter2/x@host\"\n",
+		"nats in a query":  onlyDatabase + "[transport]\ntransport = \"nats\"\nnats.url = \"nats://hunter2?x@host\"\n",
+		"nats in a list":   onlyDatabase + "[transport]\ntransport = \"nats\"\nnats.url = \"nats://hunter2,x@host\"\n",
+		"nats plaintext":   onlyDatabase + "[transport]\ntransport = \"nats\"\nnats.url = \"nats://u:hunter2@host\"\n",
+		"nkey seed":        onlyDatabase + "[transport.nats]\nnkey_seed = \"${SECRET}\"\n",
+		"nats twice":       onlyDatabase + "[transport.nats]\ntoken = \"${SECRET}\"\nuser = \"${SECRET}\"\n",
+		"nats password":    onlyDatabase + "[transport.nats]\npassword = \"${SECRET}\"\n",
+		"nats prefix":      onlyDatabase + "[transport.nats]\nsubject_prefix = \"${SECRET}\"\n",
+		"nats stream":      onlyDatabase + "[transport.nats]\nstream_name = \"${SECRET}\"\n",
+		"nats tenants":     onlyDatabase + "[transport.nats]\ntenants = [\"${SECRET}\", \"${SECRET}\"]\n",
+		"transport":        onlyDatabase + "[transport]\ntransport = \"${SECRET}\"\n",
+		"bridge":           onlyDatabase + "[transport.bridge]\ntransport_name = \"${SECRET}\"\n",
 		"email":            minimal + "type = \"email\"\nto = \"${SECRET}\"\nsubject = \"x\"\nbody_template = \"x\"\n[smtp]\ntls = \"${SECRET}\"\n",
 		"condition":        "[[observers]]\nname = \"o\"\nentity = \"E\"\ncondition = \"${SECRET}\"\n",
 		"part":             "[[observers]]\nname = \"o\"\nentity = \"E\"\ncondition = \"dta == '${SECRET}'\"\n",

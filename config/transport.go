@@ -1,14 +1,7 @@
 package config
 
 import (
-	"errors"
-	"fmt"
-	"net"
-	"net/netip"
-	"net/url"
-	"path/filepath"
-	"slices"
-	"strconv"
+	"reflect"
 	"strings"
 	"time"
 
@@ -51,7 +44,7 @@ type NATS struct {
 	// StoreDir is where an embedded server keeps its stream.
 	StoreDir string `toml:"store_dir" default:"fraiseql-observer.nats"`
 	// User and Password, Token, NKeySeed, and CredentialsFile, which has a JWT and
-	// its seed, say who connects: one of the four, or none.
+	// its seed, say who connects: one of the four, or a user in URL, or none.
 	User            string          `toml:"user"`
 	Password        observer.Secret `toml:"password"`
 	Token           observer.Secret `toml:"token"`
@@ -69,7 +62,8 @@ type NATS struct {
 	Partitions int `toml:"partitions" default:"32" min:"1" max:"1024"`
 	// ConsumerName is that of the workers that share the work.
 	ConsumerName string `toml:"consumer_name" default:"fraiseql_observer_worker"`
-	// Databases, Entities and Tenants are what the workers look at; nil is all.
+	// Databases, Entities and Tenants are what the workers look at; nil is all, and
+	// no other list is empty.
 	Databases []string `toml:"databases"`
 	Entities  []string `toml:"entities"`
 	Tenants   []string `toml:"tenants"`
@@ -119,118 +113,112 @@ type Bridge struct {
 
 func (t *Transport) read(s *scope) {
 	s.fields(t)
-	if !t.RunBridge && !t.RunExecutors && !s.failed("run_bridge") && !s.failed("run_executors") {
-		s.failKey("run_executors", "is false like run_bridge, so that this process would do nothing: leave one of them out")
-	}
-	for key, runs := range map[string]bool{"run_bridge": t.RunBridge, "run_executors": t.RunExecutors} {
-		switch {
-		case runs || s.failed(key):
-		case !t.Distributed() && !s.failed("transport"):
-			s.failKey(key, `is for transport = "nats": without it, one process reads the changes and runs the actions`)
-		case t.NATS.IsEmbedded():
-			s.failKey(key, `must be true with url = "embedded": no other process can reach that server`)
-		}
+	t.checkHalves(s)
+	// Who only might use NATS one day is not kept from starting.
+	if nats := s.inner("nats"); t.Distributed() && !nats.failed("url") {
+		t.NATS.checkPlaintext(nats)
 	}
 }
 
-func (n *NATS) read(s *scope) {
-	s.fields(n)
-	dir := filepath.Dir(s.doc.file)
-	for _, file := range []*string{&n.StoreDir, &n.CredentialsFile} {
-		if *file != "" && !filepath.IsAbs(*file) {
-			*file = filepath.Join(dir, *file)
-		}
-	}
-	n.checkNames(s)
-	n.checkWho(s)
-	if s.failed("url") || n.IsEmbedded() {
+// checkHalves reports halves that are left out where nothing would do their work.
+func (t *Transport) checkHalves(s *scope) {
+	const bridge, executors = "run_bridge", "run_executors"
+	if s.failed("transport") || s.failed(bridge) || s.failed(executors) {
 		return
 	}
-	if err := n.checkURL(); err != nil {
-		s.failKey("url", "%s", err.Error())
+	off := executors
+	switch {
+	case t.RunBridge && t.RunExecutors:
+		return
+	case !t.RunBridge && !t.RunExecutors:
+		s.failKey(executors, "is false like run_bridge, so that this process would do nothing: leave one of them out")
+		return
+	case t.RunExecutors:
+		off = bridge
+	}
+	switch {
+	case !t.Distributed():
+		s.failKey(off, `is for transport = "nats": without it, one process reads the changes and runs the actions`)
+	case t.NATS.IsEmbedded():
+		s.failKey(off, `must be true with url = "embedded": no other process can reach that server`)
 	}
 }
 
-// checkNames reports names that NATS has no use for.
-func (n *NATS) checkNames(s *scope) {
-	for key, name := range map[string]string{"stream_name": n.StreamName, "consumer_name": n.ConsumerName} {
-		if !s.failed(key) && (name == "" || strings.ContainsAny(name, " \t\r\n.*>/\\")) {
-			s.failKey(key, "must not be empty, and has no spaces, dots, asterisks, slashes or >")
-		}
-	}
-	tokens := strings.Split(n.SubjectPrefix, ".")
-	if !s.failed("subject_prefix") && (slices.Contains(tokens, "") || strings.ContainsAny(n.SubjectPrefix, " \t\r\n*>")) {
-		s.failKey("subject_prefix", "must be words with dots between them, such as fraiseql.mutation")
+func (b *Bridge) read(s *scope) {
+	const key = "transport_name"
+	s.fields(b)
+	if !s.failed(key) && !validName.MatchString(b.TransportName) {
+		s.failKey(key, nameRule)
 	}
 }
 
-// checkWho reports more than one way to say who connects.
-func (n *NATS) checkWho(s *scope) {
-	first := ""
-	for key, given := range map[string]bool{
-		"user": n.User != "" || !n.Password.IsZero(), "token": !n.Token.IsZero(), "nkey_seed": !n.NKeySeed.IsZero(), "credentials_file": n.CredentialsFile != "",
-	} {
-		switch {
-		case !given:
-		case first != "":
-			s.failKey(max(first, key), "stands beside %s: write one of the two", min(first, key))
-			return
-		default:
-			first = key
-		}
-	}
-	if n.User == "" && !n.Password.IsZero() && !s.failed("password") {
-		s.failKey("password", "stands without user")
-	}
-}
-
-// checkURL reports addresses that cannot be, in words that do not repeat them: they
-// may have a password.
-func (n *NATS) checkURL() error {
-	for text := range strings.SplitSeq(n.URL.Reveal(), ",") {
-		u, err := url.Parse(strings.TrimSpace(text))
-		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
-			return errors.New(`is no URL of NATS: write url = "nats://host:4222" (tls:// with TLS), several with commas, or "embedded"`)
-		}
-		encrypted := u.Scheme == "tls" || u.Scheme == "wss" || !n.TLS.IsZero()
-		if !encrypted && !n.AllowPlaintext && !isLoopback(u.Hostname()) {
-			return fmt.Errorf("leads to %s without TLS, and every change would be readable on the way: write tls://, "+
-				"or allow_plaintext = true where the network is trusted", u.Host)
-		}
-	}
-	return nil
-}
-
-func isLoopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
-}
-
-// checkTransport reports what a process lacks for the half that it runs.
+// checkTransport reports what a process lacks for the half that it runs, and
+// notes what has no effect on it.
 func (s *scope) checkTransport(c *Config) {
-	t := c.Transport
-	if !t.Distributed() || t.RunBridge || len(c.Databases) > 0 || s.inner("state").given("url") {
+	c.idle = s.idle(c.Transport)
+	if c.readsDatabases() || len(c.Databases) > 0 || s.failed("databases") {
 		return
 	}
-	s.failKey("state", "has no url: workers share their state; write the url that the bridges have, such as %s",
-		strconv.Quote("postgres://user@host:5432/database"))
-}
-
-// transportWarnings are about keys that mean nothing here.
-func (t Transport) warnings() []string {
-	if !t.Distributed() {
-		return nil
+	if state := s.inner("state"); !state.given("url") {
+		state.failKey("url", "is missing: workers share the state of the bridges, and this one has no database to find it in; "+
+			`write the url that the bridges have, such as "postgres://user@host:5432/database"`)
 	}
-	var warnings []string
-	if t.NATS.JetStream.MaxDeliver >= 0 {
-		warnings = append(warnings, "transport.nats.jetstream.max_deliver has no effect: no message is given up by the server; "+
-			"max_attempts of the retries decides about deliveries")
-	}
-	if host, _, err := net.SplitHostPort(strings.TrimPrefix(t.NATS.URL.Reveal(), "nats://")); err == nil && t.NATS.AllowPlaintext && !isLoopback(host) {
-		warnings = append(warnings, "transport.nats.allow_plaintext: every change crosses the network unencrypted")
-	}
-	return warnings
 }
 
 // readsDatabases reports whether this process reads change logs.
 func (c *Config) readsDatabases() bool { return !c.Transport.Distributed() || c.Transport.RunBridge }
+
+// idle are sentences about keys that are given and have no effect.
+func (s *scope) idle(t Transport) []string {
+	transport := s.inner("transport")
+	nats := transport.inner("nats")
+	if !t.Distributed() {
+		keys := append(nats.givenBelow(reflect.TypeFor[NATS]()), transport.inner("bridge").givenBelow(reflect.TypeFor[Bridge]())...)
+		return ineffective(keys, `for transport = "nats", and this is "`+t.Kind+`"`)
+	}
+	var warnings []string
+	if t.NATS.IsEmbedded() {
+		keys := nats.givenAmong("user", "password", "token", "nkey_seed", "credentials_file", "allow_plaintext")
+		keys = append(keys, nats.inner("tls").givenBelow(reflect.TypeFor[outbound.TLS]())...)
+		warnings = ineffective(keys, `for a server elsewhere, and url is "embedded"`)
+	} else {
+		warnings = ineffective(nats.givenAmong("store_dir"), `for url = "embedded"`)
+	}
+	return append(warnings, ineffective(nats.inner("jetstream").givenAmong("ack_wait_secs", "max_deliver"),
+		"for consumers that acknowledge each message: ours keep checkpoints, and max_attempts of the retries decides about deliveries")...)
+}
+
+// ineffective is the sentence that says so, none without keys.
+func ineffective(keys []string, reason string) []string {
+	switch len(keys) {
+	case 0:
+		return nil
+	case 1:
+		return []string{keys[0] + " has no effect: it is " + reason}
+	}
+	return []string{strings.Join(keys, ", ") + " have no effect: they are " + reason}
+}
+
+// givenAmong are the paths of those keys that the file or the environment has.
+func (s *scope) givenAmong(keys ...string) []string {
+	var paths []string
+	for _, key := range keys {
+		if s.given(key) {
+			paths = append(paths, join(s.path, key))
+		}
+	}
+	return paths
+}
+
+// givenBelow are those of all keys of a section, in the order of its fields.
+func (s *scope) givenBelow(section reflect.Type) []string {
+	var paths []string
+	for field := range section.Fields() {
+		if key := field.Tag.Get("toml"); isTable(field.Type) {
+			paths = append(paths, s.inner(key).givenBelow(field.Type)...)
+		} else {
+			paths = append(paths, s.givenAmong(key)...)
+		}
+	}
+	return paths
+}
