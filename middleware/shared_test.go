@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 // counted is a limit on which others draw too: answers are what it says, in
 // order, and then that everything is given.
 type counted struct {
+	mu      sync.Mutex
 	answers []answer
 	asked   []middleware.TurnRequest
 	ended   []bool // whether the turns were used
@@ -27,6 +29,8 @@ type answer struct {
 }
 
 func (c *counted) Take(_ context.Context, q middleware.TurnRequest) middleware.SharedTurn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.asked = append(c.asked, q)
 	a := answer{}
 	if len(c.answers) > 0 {
@@ -34,7 +38,11 @@ func (c *counted) Take(_ context.Context, q middleware.TurnRequest) middleware.S
 	}
 	turn := middleware.SharedTurn{Wait: a.wait}
 	if !a.refuse {
-		turn.End = func(_ context.Context, used bool) { c.ended = append(c.ended, used) }
+		turn.End = func(_ context.Context, used bool) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.ended = append(c.ended, used)
+		}
 	}
 	return turn
 }

@@ -91,7 +91,7 @@ func everyLayer(b *testing.B) (*layers, config.Observer) {
 		Limits:      config.Limits{MaxConcurrent: 100, Rate: 1e9, Burst: 1e6}, // which is never reached
 	}
 	logger, store, counters := slog.New(slog.DiscardHandler), memorystore.New(memorystore.Config{}), &middleware.Counters{}
-	endpoints, traffic := (&Topology{Store: store, Counters: counters, logger: logger}).trafficOf(cfg)
+	endpoints, traffic := (&Topology{Store: store, Counters: counters, logger: logger}).trafficOf(cfg, nil)
 	l := &layers{
 		cfg: cfg, begun: b.Context(), store: store, observe: middleware.Observer{Logger: logger, Counters: counters}, logger: logger,
 		endpoints: endpoints, traffic: traffic,

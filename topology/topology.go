@@ -88,7 +88,7 @@ func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	endpoints, traffic := t.trafficOf(cfg)
+	endpoints, traffic := t.trafficOf(cfg, t.shareLimits(redis.LimiterConfig{}))
 	t.Worker = delivery.NewWorker(delivery.WorkerConfig{
 		Store: t.Store, Run: t.RunStored, MayRepeat: t.MayRepeat, Bury: t.giveUp, Owner: t.Owner, Endpoints: endpoints, Traffic: traffic,
 		Concurrency: cfg.JobQueue.WorkerConcurrency, BatchSize: cfg.JobQueue.BatchSize, Queues: queuesOf(cfg),

@@ -15,22 +15,27 @@ import (
 // as cfg says. They tell each other: when a breaker closes, the slow start is the
 // ramp that endpoints know after every recovery, and when a pause ends, the breaker
 // begins anew.
-func (t *Topology) trafficOf(cfg *config.Config) (*delivery.Endpoints, *middleware.Traffic) {
+func (t *Topology) trafficOf(cfg *config.Config, shared middleware.SharedLimits) (*delivery.Endpoints, *middleware.Traffic) {
 	var traffic *middleware.Traffic
 	endpoints := delivery.NewEndpoints(delivery.EndpointsConfig{
 		Store: t.Store, DisableAfter: cfg.Endpoints.DisableAfter, ProbeInterval: cfg.Endpoints.ProbeInterval,
 		Paused: t.paused, Resumed: func(endpoint string) { traffic.Resumed(endpoint) }, Logger: t.logger,
 	})
-	rules := middleware.TrafficConfig{
+	traffic = middleware.NewTraffic(middleware.TrafficConfig{
 		Rules:  func(endpoint string) middleware.Rules { return rulesOf(cfg.Rules(endpoint)) },
-		Closed: endpoints.Recovered, Logger: t.logger,
-	}
-	if t.redis != nil {
-		t.limiter = redis.NewLimiter(t.redis, redis.LimiterConfig{Changed: t.limitsChanged})
-		rules.Shared = sharedLimits{t.limiter, t.Counters}
-	}
-	traffic = middleware.NewTraffic(rules)
+		Closed: endpoints.Recovered, Shared: shared, Logger: t.logger,
+	})
 	return endpoints, traffic
+}
+
+// shareLimits has all processes keep the limits together; nil without Redis.
+func (t *Topology) shareLimits(cfg redis.LimiterConfig) middleware.SharedLimits {
+	if t.redis == nil {
+		return nil
+	}
+	cfg.Changed = t.limitsChanged
+	t.limiter = redis.NewLimiter(t.redis, cfg)
+	return sharedLimits{t.limiter, t.Counters}
 }
 
 // limitsChanged tells who keeps the limits of endpoints from now on.

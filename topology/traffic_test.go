@@ -101,6 +101,8 @@ type daemon struct {
 	run   executor.Action
 	n     int
 	stop  func()
+	// patience is that with Redis.
+	patience time.Duration
 }
 
 // testBreaker opens after half of ten calls, for half a minute.
@@ -123,7 +125,7 @@ func (m *daemon) start(t *testing.T, rules config.Config, a config.Action, other
 	m.top = &Topology{Store: m.store, layers: l, logger: l.logger, redis: client, Counters: l.observe.Counters}
 	rules.Performance = l.cfg.Performance
 	l.cfg = &rules
-	l.endpoints, l.traffic = m.top.trafficOf(&rules)
+	l.endpoints, l.traffic = m.top.trafficOf(&rules, m.top.shareLimits(redis.LimiterConfig{Patience: m.patience}))
 	l.worker = delivery.NewWorker(delivery.WorkerConfig{
 		Store: m.store, Run: m.top.RunStored, MayRepeat: m.top.MayRepeat, Bury: m.top.giveUp, Owner: "test",
 		Endpoints: l.endpoints, Traffic: l.traffic, Logger: l.logger,
