@@ -45,7 +45,7 @@ func (c *Config) lasting() reflect.Value {
 // Warnings are what is valid and probably not meant, a sentence each.
 func (c *Config) Warnings() []string {
 	var warnings []string
-	if len(c.Observers) == 0 {
+	if len(c.Observers) == 0 && c.Transport.RunExecutors {
 		warnings = append(warnings, "there are no observers: changes are read and nothing is done about them")
 	}
 	warnings = append(warnings, c.Network.warnings()...)

@@ -113,8 +113,8 @@ func (r *reader) databaseFromEnvironment() {
 
 func (s *scope) checkDatabases(c *Config) {
 	const section = "databases"
-	unclear := s.inner("transport").failed("transport") // whether there must be one
-	if len(c.Databases) == 0 && c.readsDatabases() && !unclear && !s.broken[section] {
+	transport := s.inner("transport") // whose mistakes leave open whether there must be one
+	if len(c.Databases) == 0 && c.readsDatabases() && !transport.failed("transport") && !transport.failed("run_bridge") && !s.broken[section] {
 		offset := nowhere
 		if v := s.table[section]; v != nil {
 			offset = v.at

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -86,7 +87,7 @@ func (s *settings) loadAll() (*config.Config, error) {
 	}
 	if all := names(cfg.Databases); !slices.Contains(all, s.database) {
 		return nil, usageError(fmt.Errorf("--database: %s has no database called %q; it has %s (a URL begins with postgres:// or sqlite:)",
-			s.config, s.database, strings.Join(all, ", ")))
+			s.config, s.database, cmp.Or(strings.Join(all, ", "), "none")))
 	}
 	return cfg, nil
 }
@@ -173,6 +174,9 @@ func (s *settings) target() (*config.Config, error) {
 // one is [settings.target] for commands that work on one database.
 func (s *settings) one() (*config.Config, error) {
 	cfg, err := s.target()
+	if err == nil && len(cfg.Databases) == 0 {
+		return nil, usageError(fmt.Errorf("which database? %s has none: name one with --database URL (postgres://... or sqlite:FILE)", s.config))
+	}
 	if err == nil && len(cfg.Databases) != 1 {
 		return nil, usageError(fmt.Errorf("which database? %s has several: add --database with one of %s",
 			s.config, strings.Join(names(cfg.Databases), ", ")))
