@@ -27,6 +27,8 @@ url = "tls://literal-canary.example.com"
 user = "${S13}"
 password_env = "S14"
 consumer_name = "${S15}"
+[transport.bridge]
+transport_name = "${S16}"
 [smtp]
 host = "mail.example.com"
 username_env = "S3"
@@ -60,7 +62,7 @@ message_template = "x"
 
 func secretEnvironment() map[string]string {
 	vars := map[string]string{}
-	for i := 1; i <= 15; i++ {
+	for i := 1; i <= 16; i++ {
 		vars[fmt.Sprintf("S%d", i)] = fmt.Sprintf("canary%d", i)
 	}
 	vars["S2"] = "sqlite:canary2.db"
