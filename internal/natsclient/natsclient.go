@@ -1,0 +1,182 @@
+// Package natsclient turns what configurations say about a NATS server into
+// options of its client: addresses, encryption and credentials. It opens
+// nothing.
+package natsclient
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+
+	client "github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"github.com/fraiseql/observer"
+)
+
+// Server is one of the servers of a cluster.
+type Server struct {
+	// URL is as it was written and may have a password in it; Place is its host
+	// and port.
+	URL, Place string
+	Host       string
+	TLS        bool
+	// Secret is the password or token in the URL.
+	Secret observer.Secret
+}
+
+// Servers reads URLs that are separated by commas. It never repeats one in its
+// error: they are secrets.
+func Servers(urls observer.Secret) ([]Server, error) {
+	var servers []Server
+	for text := range strings.SplitSeq(urls.Reveal(), ",") {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "" {
+			return nil, errors.New("is not the URL of a NATS server (nats://host:4222, or tls://host:4222)")
+		}
+		password, _ := u.User.Password()
+		servers = append(servers, Server{
+			URL: text, Host: u.Hostname(), TLS: u.Scheme == "tls",
+			Place: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "4222")),
+			// A user without a password is a token.
+			Secret: observer.NewSecret(cmp.Or(password, u.User.Username())),
+		})
+	}
+	if len(servers) == 0 {
+		return nil, errors.New("is required")
+	}
+	return servers, nil
+}
+
+// Credentials are ways to say who one is, beside the URL.
+type Credentials struct {
+	User     string
+	Password observer.Secret
+	Token    observer.Secret
+	// Seed is the seed of an NKey; SeedFile is a file with one.
+	Seed     observer.Secret
+	SeedFile string
+	// JWT is the content of a credentials file (JWT and seed); JWTFile is its path.
+	JWT     observer.Secret
+	JWTFile string
+}
+
+// Names of the keys that [Credentials] come from, for errors.
+const (
+	UserField        = "user"
+	PasswordField    = "password"
+	TokenField       = "token"
+	SeedField        = "nkey_seed"
+	SeedFileField    = "nkey_seed_file"
+	CredentialsField = "credentials"
+	JWTFileField     = "credentials_file"
+)
+
+// Option is the option of the client, nil without credentials. The error is an
+// [observer.FieldError].
+func (c Credentials) Option() (client.Option, error) {
+	var given []string
+	for _, way := range []struct {
+		field string
+		set   bool
+	}{
+		{UserField, c.User != ""}, {TokenField, !c.Token.IsZero()}, {SeedField, !c.Seed.IsZero()}, {SeedFileField, c.SeedFile != ""},
+		{CredentialsField, !c.JWT.IsZero()}, {JWTFileField, c.JWTFile != ""},
+	} {
+		if way.set {
+			given = append(given, way.field)
+		}
+	}
+	if len(given) > 1 {
+		return nil, field(given[1], "is another way to log in than "+given[0]+"; set one of them")
+	}
+	switch {
+	case c.User == "" && !c.Password.IsZero():
+		return nil, field(PasswordField, "needs user")
+	case len(given) == 0:
+		return nil, nil
+	case c.User != "":
+		return client.UserInfo(c.User, c.Password.Reveal()), nil
+	case !c.Token.IsZero():
+		return client.Token(c.Token.Reveal()), nil
+	case !c.Seed.IsZero():
+		return c.seed()
+	case c.SeedFile != "":
+		option, err := client.NkeyOptionFromSeed(c.SeedFile)
+		return option, wrap(SeedFileField, err)
+	case c.JWTFile != "":
+		_, err := os.Stat(c.JWTFile)
+		return client.UserCredentials(c.JWTFile), wrap(JWTFileField, err)
+	}
+	return client.UserCredentialBytes([]byte(c.JWT.Reveal())), nil
+}
+
+func (c Credentials) seed() (client.Option, error) {
+	pair, err := nkeys.FromSeed([]byte(strings.TrimSpace(c.Seed.Reveal())))
+	if err != nil {
+		return nil, field(SeedField, "is not the seed of an NKey")
+	}
+	public, err := pair.PublicKey()
+	if err != nil || !nkeys.IsValidPublicUserKey(public) {
+		return nil, field(SeedField, "is not the seed of a user")
+	}
+	return client.Nkey(public, pair.Sign), nil
+}
+
+// Files are PEM files for encryption: CA verifies the server instead of the
+// system's authorities, Cert and Key are shown to it.
+type Files struct{ CA, Cert, Key string }
+
+// TLS is a configuration of a client. Errors are [observer.FieldError]s, joined.
+func (f Files) TLS() (*tls.Config, error) {
+	var errs []error
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.CA != "" {
+		pem, err := os.ReadFile(f.CA)
+		cfg.RootCAs = x509.NewCertPool()
+		if err == nil && !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			err = errors.New("has no certificate")
+		}
+		errs = append(errs, wrap("ca_file", err))
+	}
+	switch {
+	case f.Cert != "" && f.Key != "":
+		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+		errs = append(errs, wrap("cert_file", err))
+		cfg.Certificates = []tls.Certificate{pair}
+	case f.Cert != "":
+		errs = append(errs, field("key_file", "is required with cert_file"))
+	case f.Key != "":
+		errs = append(errs, field("cert_file", "is required with key_file"))
+	}
+	return cfg, errors.Join(errs...)
+}
+
+// Encrypt makes a client use a configuration: always when it is required, else
+// when the server asks for it.
+func Encrypt(cfg *tls.Config, required bool) client.Option {
+	return func(o *client.Options) error {
+		o.TLSConfig = cfg
+		o.Secure = required
+		return nil
+	}
+}
+
+func field(name, text string) error {
+	return &observer.FieldError{Field: name, Err: errors.New(text)}
+}
+
+func wrap(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &observer.FieldError{Field: name, Err: err}
+}
