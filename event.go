@@ -71,6 +71,9 @@ type Event struct {
 	// ActorType, ActingFor, SchemaVersion and CDCSource are the envelope the
 	// producer recorded; "" when absent.
 	ActorType, ActingFor, SchemaVersion, CDCSource string
+	// TraceParent and TraceState are the W3C trace context of the change; "" when
+	// unknown. They travel in headers, not in the JSON form.
+	TraceParent, TraceState string
 
 	decode  sync.Once
 	fields  map[string]any

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +64,34 @@ type Conn struct {
 	redactor observer.Redactor
 	logger   *slog.Logger
 	closed   chan struct{}
+
+	mu      sync.Mutex
+	trouble *trouble
+}
+
+// trouble is what ends the wait for an answer that will not come.
+type trouble struct {
+	came chan struct{}
+	err  error
+}
+
+var errLost = errors.New("the connection was lost")
+
+// watch returns the next trouble. Taken before something is asked for, it covers
+// all that happens to the answer.
+func (c *Conn) watch() *trouble {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trouble
+}
+
+// interrupt ends what waits for an answer.
+func (c *Conn) interrupt(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trouble.err = err
+	close(c.trouble.came)
+	c.trouble = &trouble{came: make(chan struct{})}
 }
 
 const (
@@ -90,7 +119,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if cfg.Dial == nil {
 		cfg.Dial = (&net.Dialer{Timeout: connectTime}).DialContext
 	}
-	c := &Conn{place: "in process", closed: make(chan struct{}), logger: cfg.Logger}
+	c := &Conn{place: "in process", closed: make(chan struct{}), logger: cfg.Logger, trouble: &trouble{came: make(chan struct{})}}
 	c.redactor = observer.NewRedactor(cfg.URL, cfg.Password, cfg.Token, cfg.NKeySeed, cfg.Credentials)
 	options, urls, err := c.options(cfg)
 	if err != nil {
@@ -158,12 +187,16 @@ func (c *Conn) options(cfg Config) ([]client.Option, string, error) {
 		client.ReconnectBufSize(-1),
 		client.PingInterval(pingEvery), client.MaxPingsOutstanding(2), client.DrainTimeout(closeTime),
 		client.DisconnectErrHandler(func(_ *client.Conn, err error) {
+			c.interrupt(errLost)
 			if err != nil {
 				c.logger.Warn("connection to NATS lost; connecting again", "server", c.place, "error", c.redactor.Redact(err.Error()))
 			}
 		}),
 		client.ReconnectHandler(func(*client.Conn) { c.logger.Info("connected to NATS again", "server", c.place) }),
 		client.ErrorHandler(func(_ *client.Conn, _ *client.Subscription, err error) {
+			if errors.Is(err, client.ErrPermissionViolation) {
+				c.interrupt(err) // the server says so on the side, and nothing else
+			}
 			c.logger.Warn("NATS reports an error", "server", c.place, "error", c.redactor.Redact(err.Error()))
 		}),
 		client.ClosedHandler(func(*client.Conn) { close(c.closed) }),

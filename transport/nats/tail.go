@@ -1,0 +1,146 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// tail is what a publisher knows of the messages of its database: the sequence
+// of the last, and the ids of the last ones up to it.
+type tail struct {
+	last  uint64
+	ids   map[string]struct{}
+	ring  []string // the ids by age, from next on; as long as it may be
+	next  int
+	fresh bool // nothing was added since it was read
+}
+
+func newTail(last uint64, depth int) *tail {
+	return &tail{last: last, ids: map[string]struct{}{}, ring: make([]string, depth), fresh: true}
+}
+
+// remember adds an id, and forgets the oldest.
+func (t *tail) remember(id string) {
+	delete(t.ids, t.ring[t.next])
+	t.ring[t.next] = id
+	t.ids[id] = struct{}{}
+	t.next = (t.next + 1) % len(t.ring)
+}
+
+// add adds what was published.
+func (t *tail) add(last uint64, parcels []*parcel) {
+	t.last, t.fresh = last, false
+	for _, one := range parcels {
+		one.done = true
+		t.remember(one.id)
+	}
+}
+
+// unknown are the parcels that are not done and not known to be in the stream.
+func (t *tail) unknown(parcels []*parcel) []*parcel {
+	rest := make([]*parcel, 0, len(parcels))
+	for _, one := range parcels {
+		if _, known := t.ids[one.id]; !known && !one.done {
+			rest = append(rest, one)
+		}
+	}
+	return rest
+}
+
+// lookTime bounds the reading of a tail.
+const lookTime = 30 * time.Second
+
+// look reads the tail. The sequence of the last message comes from a reading that
+// sees a batch whole or not at all; the ids are those up to it.
+func (p *Publisher) look(ctx context.Context) (*tail, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	stream, err := p.stream.conn.js.Stream(ctx, p.stream.cfg.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return newTail(0, p.cfg.Recall), nil // publishing makes it
+	}
+	if err != nil {
+		return nil, err
+	}
+	last, err := stream.GetLastMsgForSubject(ctx, p.filter)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return newTail(0, p.cfg.Recall), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the last message of database %s: %w", p.cfg.Database, err)
+	}
+	t := newTail(last.Sequence, p.cfg.Recall)
+	if err := p.recall(ctx, stream, t); err != nil {
+		return nil, fmt.Errorf("read back what is published of database %s: %w", p.cfg.Database, err)
+	}
+	return t, nil
+}
+
+// recall reads the ids up to the last message.
+func (p *Publisher) recall(ctx context.Context, stream jetstream.Stream, t *tail) error {
+	consumer, pending, err := p.reader(ctx, stream, t.last)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// The server removes it soon if this does not.
+		_ = stream.DeleteConsumer(context.WithoutCancel(ctx), consumer.CachedInfo().Name)
+	}()
+	const atOnce = 10_000
+	for pending > 0 {
+		messages, err := consumer.Fetch(int(min(pending, atOnce)), jetstream.FetchMaxWait(5*time.Second)) //nolint:gosec // at most atOnce
+		if err != nil {
+			return err
+		}
+		for msg := range messages.Messages() {
+			meta, err := msg.Metadata()
+			if err != nil {
+				return err
+			}
+			if meta.Sequence.Stream > t.last {
+				return nil // all up to it are read
+			}
+			t.remember(eventID(msg.Headers()))
+			if meta.Sequence.Stream == t.last {
+				return nil
+			}
+			pending = meta.NumPending
+		}
+		if err := errors.Join(messages.Error(), ctx.Err()); err != nil {
+			return err
+		}
+	}
+	return errors.New("the last message was removed meanwhile, or a replica does not have it yet")
+}
+
+// reader makes a consumer of headers that begins as many messages before the
+// last as are to be read back, or up to twice as many. Messages of other
+// databases lie between them: it tries until it has enough.
+func (p *Publisher) reader(ctx context.Context, stream jetstream.Stream, last uint64) (jetstream.Consumer, uint64, error) {
+	first := max(1, stream.CachedInfo().State.FirstSeq)
+	for back := uint64(p.cfg.Recall); ; back *= 2 { //nolint:gosec // positive
+		start := first
+		if last >= first+back {
+			start = last - back + 1
+		}
+		consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+			Description: "fraiseql-observer: what is published of database " + p.cfg.Database, FilterSubject: p.filter, HeadersOnly: true,
+			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: start, AckPolicy: jetstream.AckNonePolicy,
+			MemoryStorage: true, Replicas: 1, InactiveThreshold: lookTime,
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+		info := consumer.CachedInfo()
+		if start == first || info.NumPending >= uint64(p.cfg.Recall) { //nolint:gosec // positive
+			return consumer, info.NumPending, nil
+		}
+		if err := stream.DeleteConsumer(ctx, info.Name); err != nil {
+			return nil, 0, err
+		}
+	}
+}
