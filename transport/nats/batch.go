@@ -31,25 +31,86 @@ type answer struct {
 	Count  int                 `json:"count"`
 }
 
-// send publishes parcels as one batch that follows the tail. last is the sequence
-// of the last of them. After an error that is not the server's answer nobody
-// knows whether the batch is stored.
-func (p *Publisher) send(ctx context.Context, parcels []*parcel) (last uint64, err error) {
-	nc := p.stream.conn.nc
+// send publishes the first of the parcels, as many as a batch may have, as one
+// batch that follows the tail. sent are those, and last the sequence of the last
+// of them. After an error that is not the server's answer nobody knows whether
+// the batch is stored.
+func (p *Publisher) send(ctx context.Context, parcels []*parcel) (sent []*parcel, last uint64, err error) {
 	trouble := p.stream.conn.watch()
+	nc := p.stream.conn.nc
+	b := outgoing{id: nuid.Next(), inbox: nc.NewInbox()}
 	answers := make(chan *client.Msg, 4)
-	inbox := nc.NewInbox()
-	sub, err := nc.ChanSubscribe(inbox, answers)
+	sub, err := nc.ChanSubscribe(b.inbox, answers)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails when the connection is closed, and with it the subscription
-	id := nuid.Next()
-	for i := range parcels {
-		if err := p.sendOne(parcels, i, id, inbox); err != nil {
-			return 0, err
-		}
+	if err := p.fill(ctx, &b, parcels); err != nil || len(b.sent) == 0 {
+		return b.sent, p.tail.last, err
 	}
+	last, err = p.await(ctx, b, answers, trouble)
+	return b.sent, last, err
+}
+
+// outgoing is a batch that is being sent.
+type outgoing struct {
+	id, inbox string
+	sent      []*parcel
+}
+
+// fill sends the messages of a batch, all but the last as soon as they are there.
+func (p *Publisher) fill(ctx context.Context, b *outgoing, parcels []*parcel) error {
+	size := 0
+	for _, one := range parcels {
+		if len(b.sent) == p.limit {
+			break
+		}
+		ready, err := p.ready(ctx, one)
+		if err != nil {
+			return err
+		}
+		if !ready {
+			continue
+		}
+		if size += one.size; size > p.cfg.BatchBytes && len(b.sent) > 0 {
+			break
+		}
+		if len(b.sent) > 0 {
+			if err := p.sendLast(b, false); err != nil {
+				return err
+			}
+		}
+		b.sent = append(b.sent, one)
+	}
+	if len(b.sent) == 0 {
+		return nil
+	}
+	return p.sendLast(b, true)
+}
+
+// sendLast sends the last message of a batch so far, and with commit the whole
+// batch is stored.
+func (p *Publisher) sendLast(b *outgoing, commit bool) error {
+	msg := b.sent[len(b.sent)-1].msg
+	h := msg.Header
+	for _, name := range []string{batchCommitHeader, expectLastHeader, expectSubjectHeader} {
+		delete(h, name) // of another try
+	}
+	h[batchIDHeader] = []string{b.id}
+	h[batchSequenceHeader] = []string{strconv.Itoa(len(b.sent))}
+	msg.Reply = ""
+	if commit {
+		h[batchCommitHeader] = []string{"1"}
+	}
+	if commit || len(b.sent) == 1 {
+		msg.Reply = b.inbox
+		p.expect(msg)
+	}
+	return p.stream.conn.nc.PublishMsg(msg)
+}
+
+// await waits for the answer to a batch.
+func (p *Publisher) await(ctx context.Context, b outgoing, answers <-chan *client.Msg, trouble *trouble) (last uint64, err error) {
 	timer := time.NewTimer(p.cfg.AnswerTime)
 	defer timer.Stop()
 	for {
@@ -59,42 +120,21 @@ func (p *Publisher) send(ctx context.Context, parcels []*parcel) (last uint64, e
 			if err != nil {
 				return 0, err
 			}
-			if a.Batch != id {
+			if a.Batch != b.id {
 				continue // the first message is staged
 			}
-			if a.Stream != p.stream.cfg.Name || a.Count != len(parcels) {
-				return 0, fmt.Errorf("stream %s stored %d of %d messages", a.Stream, a.Count, len(parcels))
+			if a.Stream != p.stream.cfg.Name || a.Count != len(b.sent) {
+				return 0, fmt.Errorf("stream %s stored %d of %d messages", a.Stream, a.Count, len(b.sent))
 			}
 			return a.Seq, nil
 		case <-trouble.came:
 			return 0, trouble.err
 		case <-timer.C:
-			return 0, fmt.Errorf("no answer to a batch of %d messages within %s: %w", len(parcels), p.cfg.AnswerTime, client.ErrTimeout)
+			return 0, fmt.Errorf("no answer to a batch of %d messages within %s: %w", len(b.sent), p.cfg.AnswerTime, client.ErrTimeout)
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
 	}
-}
-
-// sendOne publishes one message of a batch.
-func (p *Publisher) sendOne(parcels []*parcel, i int, batchID, inbox string) error {
-	first, last := i == 0, i == len(parcels)-1
-	msg := parcels[i].msg
-	msg.Reply = ""
-	h := msg.Header
-	h[batchIDHeader] = []string{batchID}
-	h[batchSequenceHeader] = []string{strconv.Itoa(i + 1)}
-	for _, name := range []string{batchCommitHeader, expectLastHeader, expectSubjectHeader} {
-		delete(h, name) // of another try
-	}
-	if first || last {
-		msg.Reply = inbox
-		p.expect(msg)
-	}
-	if last {
-		h[batchCommitHeader] = []string{"1"}
-	}
-	return p.stream.conn.nc.PublishMsg(msg)
 }
 
 // expect lets a message in only where it follows the tail.

@@ -2,7 +2,6 @@ package nats
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,9 +29,13 @@ const (
 type parcel struct {
 	event *observer.Event
 	id    string // as the headers have it
-	msg   *client.Msg
-	size  int
-	done  bool // it is in the stream, or was taken by Oversized
+	done  bool   // it is in the stream, or was taken by Oversized
+
+	// packed is closed when msg and size, or why there is no message, are set.
+	packed chan struct{}
+	msg    *client.Msg
+	size   int
+	err    error
 }
 
 // batchHeaders is more than the headers of a batch add to the size of a message.
@@ -41,28 +44,61 @@ const batchHeaders = 512
 // maxHeaders is below what a stream takes, 65535 bytes.
 const maxHeaders = 60_000
 
-// pack makes messages of events. Those that no message can carry are handed to
-// Oversized.
-func (p *Publisher) pack(ctx context.Context, events []*observer.Event) ([]*parcel, error) {
+// packAtOnce is how many messages are made before somebody is told.
+const packAtOnce = 50
+
+// parcels makes parcels whose messages are made by pack, from the first to the
+// last. So messages are made while the server works on those before them.
+func (p *Publisher) parcels(events []*observer.Event) (all []*parcel, pack func(stop <-chan struct{})) {
+	all = make([]*parcel, len(events))
+	values := make([]parcel, len(events))
+	var packed chan struct{}
+	for i, e := range events {
+		if i%packAtOnce == 0 {
+			packed = make(chan struct{})
+		}
+		values[i] = parcel{event: e, id: headerText(e.ID), packed: packed}
+		all[i] = &values[i]
+	}
+	limit := p.payload()
+	return all, func(stop <-chan struct{}) {
+		for i, one := range all {
+			one.err = p.wrap(one, limit)
+			if i%packAtOnce == packAtOnce-1 || i == len(all)-1 {
+				close(one.packed)
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		}
+	}
+}
+
+// payload is how many bytes a message may have.
+func (p *Publisher) payload() int {
 	limit := int(p.stream.conn.nc.MaxPayload())
 	if p.cfg.MaxPayload > 0 && (limit <= 0 || p.cfg.MaxPayload < limit) {
 		limit = p.cfg.MaxPayload
 	}
-	parcels := make([]*parcel, 0, len(events))
-	for _, e := range events {
-		one, err := p.wrap(e)
-		if err == nil && limit > 0 && one.size > limit {
-			err = fmt.Errorf("the event has %d bytes as a message, and the server takes %d (max_payload)", one.size, limit)
-		}
-		if err == nil {
-			parcels = append(parcels, one)
-			continue
-		}
-		if err := p.oversized(ctx, e, err); err != nil {
-			return nil, err
-		}
+	return limit
+}
+
+// ready waits for the message of a parcel. It hands over what no message can
+// carry; then there is none.
+func (p *Publisher) ready(ctx context.Context, one *parcel) (bool, error) {
+	select {
+	case <-one.packed:
+	case <-ctx.Done():
+		return false, ctx.Err()
 	}
-	return parcels, nil
+	if one.err == nil {
+		return true, nil
+	}
+	err := p.oversized(ctx, one.event, one.err)
+	one.done = err == nil
+	return false, err
 }
 
 func (p *Publisher) oversized(ctx context.Context, e *observer.Event, why error) error {
@@ -74,16 +110,16 @@ func (p *Publisher) oversized(ctx context.Context, e *observer.Event, why error)
 	return nil
 }
 
-// wrap makes the message of an event.
-func (p *Publisher) wrap(e *observer.Event) (*parcel, error) {
-	body, err := json.Marshal(e)
+// wrap makes the message of a parcel.
+func (p *Publisher) wrap(one *parcel, limit int) error {
+	e := one.event
+	body, err := e.MarshalJSON() // as json.Marshal does, which would look at all of it again
 	if err != nil {
-		return nil, fmt.Errorf("encode event: %w", err)
+		return fmt.Errorf("encode event: %w", err)
 	}
-	id := headerText(e.ID)
-	header := make(client.Header, 9)
-	header[jetstream.MsgIDHeader] = []string{id}
-	header[DatabaseHeader] = []string{headerText(p.cfg.Database)}
+	header := make(client.Header, 12)
+	header[jetstream.MsgIDHeader] = []string{one.id}
+	header[DatabaseHeader] = []string{p.database}
 	header[contentTypeHeader] = []string{"application/json"}
 	if e.TraceParent != "" {
 		header[traceParentHeader] = []string{headerText(e.TraceParent)}
@@ -96,10 +132,14 @@ func (p *Publisher) wrap(e *observer.Event) (*parcel, error) {
 		size += len(key) + len(values[0]) + len(": \r\n")
 	}
 	if size > maxHeaders {
-		return nil, errors.New("the headers of the event (id, trace context) are too long")
+		return errors.New("the headers of the event (id, trace context) are too long")
 	}
-	msg := &client.Msg{Subject: p.stream.Event(p.cfg.Database, e), Header: header, Data: body}
-	return &parcel{event: e, id: id, msg: msg, size: size + len(body)}, nil
+	if size += len(body); limit > 0 && size > limit {
+		return fmt.Errorf("the event has %d bytes as a message, and the server takes %d (max_payload)", size, limit)
+	}
+	one.msg = &client.Msg{Subject: p.stream.Event(p.cfg.Database, e), Header: header, Data: body}
+	one.size = size
+	return nil
 }
 
 // headerText keeps a text on its line: printable ASCII stays, apart from %, and

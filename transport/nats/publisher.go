@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -55,10 +56,12 @@ import (
 // window. Then each message of the batch is sent alone, with the same
 // expectation, to see which it is.
 type Publisher struct {
-	stream  *Stream
-	cfg     PublisherConfig
-	filter  string
-	batches *batch.Batcher[*observer.Event, struct{}]
+	stream *Stream
+	cfg    PublisherConfig
+	filter string // of all its messages
+	// database is its name as the headers have it.
+	database string
+	batches  *batch.Batcher[*observer.Event, struct{}]
 
 	busy  chan struct{} // held while one batch is published
 	tail  *tail         // what is in the stream; nil when that is to be read
@@ -123,7 +126,7 @@ func NewPublisher(stream *Stream, cfg PublisherConfig) (*Publisher, error) {
 		return nil, errors.New("nats publisher: Database and Oversized are required")
 	}
 	cfg = cfg.withDefaults()
-	p := &Publisher{stream: stream, cfg: cfg, filter: stream.OfDatabase(cfg.Database), busy: make(chan struct{}, 1), limit: cfg.BatchSize}
+	p := &Publisher{stream: stream, cfg: cfg, filter: stream.OfDatabase(cfg.Database), database: headerText(cfg.Database), busy: make(chan struct{}, 1), limit: cfg.BatchSize}
 	p.batches = batch.New(batch.Config[*observer.Event, struct{}]{
 		Size: cfg.BatchSize, AtOnce: 1, Timeout: patience,
 		Run: func(ctx context.Context, events []*observer.Event) ([]struct{}, error) {
@@ -152,11 +155,17 @@ func (p *Publisher) HandleBatch(ctx context.Context, events []*observer.Event) e
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	parcels, err := p.pack(ctx, events)
-	if err != nil {
-		return err
+	all, pack := p.parcels(events)
+	if len(all) <= packAtOnce {
+		pack(nil)
+		return p.stream.conn.explain(p.publish(ctx, all))
 	}
-	return p.stream.conn.explain(p.publish(ctx, parcels))
+	stop := make(chan struct{})
+	var packing sync.WaitGroup
+	packing.Go(func() { pack(stop) })
+	defer packing.Wait()
+	defer close(stop)
+	return p.stream.conn.explain(p.publish(ctx, all))
 }
 
 // tries is how often one call begins anew after its knowledge of the stream
@@ -186,8 +195,7 @@ func (p *Publisher) publish(ctx context.Context, all []*parcel) error {
 		if len(rest) < before {
 			failures, before = 0, len(rest)
 		}
-		sent := rest[:p.fitting(rest)]
-		last, err := p.send(ctx, sent)
+		sent, last, err := p.send(ctx, rest)
 		if err == nil {
 			p.tail.add(last, sent)
 			p.limit = min(p.cfg.BatchSize, 2*p.limit) // what made batches small may be over
@@ -207,17 +215,4 @@ func (p *Publisher) publish(ctx context.Context, all []*parcel) error {
 			return fmt.Errorf("stream %s: others publish events of database %s, too", p.stream.cfg.Name, p.cfg.Database)
 		}
 	}
-}
-
-// fitting is how many parcels the next batch has.
-func (p *Publisher) fitting(rest []*parcel) int {
-	n, size := 0, 0
-	for n < len(rest) && n < p.limit {
-		size += rest[n].size
-		if n > 0 && size > p.cfg.BatchBytes {
-			break
-		}
-		n++
-	}
-	return n
 }

@@ -260,25 +260,26 @@ func TestInvariant5LatePublisherIsRefused(t *testing.T) {
 	publish(t, next, events(6, 30))
 
 	// What was on its way when it was paused: a batch that follows what it knew.
-	parcels, err := zombie.pack(t.Context(), events(11, 15))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := zombie.send(t.Context(), parcels); err == nil {
+	if err := sendLate(t, zombie, events(11, 15)); err == nil {
 		t.Fatal("a late batch was stored")
 	}
-	fresh, err := zombie.pack(t.Context(), events(900, 901)) // with ids that nobody knows
-	if err != nil {
-		t.Fatal(err)
-	}
 	var refusal *jetstream.APIError
-	if _, err := zombie.send(t.Context(), fresh); !errors.As(err, &refusal) || refusal.ErrorCode != codeWrongLast {
+	if err := sendLate(t, zombie, events(900, 901)); !errors.As(err, &refusal) || refusal.ErrorCode != codeWrongLast {
 		t.Fatalf("%v, want a wrong last sequence", err)
 	}
 	checkStored(t, s, "shop", events(1, 30))
 	publish(t, zombie, events(11, 31)) // had it got the lease again
 	publish(t, next, events(25, 35))
 	checkStored(t, s, "shop", events(1, 35))
+}
+
+// sendLate sends a batch as if all that its publisher knows were so.
+func sendLate(t *testing.T, p *Publisher, list []*observer.Event) error {
+	t.Helper()
+	parcels, pack := p.parcels(list)
+	pack(nil)
+	_, _, err := p.send(t.Context(), parcels)
+	return err
 }
 
 // A late batch that was stored before the next listener published anything is
