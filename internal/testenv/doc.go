@@ -25,6 +25,11 @@
 // TEST_REDIS_URL, or a binary: TEST_REDIS_SERVER, redis-server or valkey-server
 // on the PATH, or Debian's package, installed as that of PostgreSQL is.
 //
+// [NATS] is the URL of a NATS server with JetStream in the process of the test.
+// [PrivateNATS] and [NATSCluster] are servers in processes of their own, which the
+// test may kill, pause and configure. Their binary is TEST_NATS_SERVER, or built
+// from the version in go.mod and kept in the user's cache directory.
+//
 // What was started ends with the process that started it, also when that is
 // killed: see workspace. [Main] ends it before the process does.
 package testenv

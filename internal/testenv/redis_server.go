@@ -28,8 +28,8 @@ type redisWorkspace struct {
 	watchdog *watchdog
 }
 
-// endRedis is what the watchdog of the workspace does.
-const endRedis = `
+// endByPID is what the watchdog of such a workspace does.
+const endByPID = `
 for file in "$1"/*/pid; do
 	[ -f "$file" ] && kill -KILL "$(cat "$file")"
 done
@@ -72,7 +72,7 @@ func newRedisWorkspace(ctx context.Context, binary string) (*redisWorkspace, err
 		return nil, fmt.Errorf("make a place for Redis: %w", err)
 	}
 	w := &redisWorkspace{binary: binary, dir: dir}
-	if w.watchdog, err = watch(ctx, endRedis, dir); err != nil {
+	if w.watchdog, err = watch(ctx, endByPID, dir); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return w, nil

@@ -25,6 +25,9 @@ type environment struct {
 	redisServer once[string] // the URL
 	redisPlace  once[*redisWorkspace]
 	redisShared *redisNode // nil when the server is not ours
+
+	natsMu sync.Mutex
+	nats   once[*natsWorkspace]
 }
 
 // once is a result that is found out once, also when it is an error.
@@ -121,6 +124,28 @@ func (e *environment) findRedisPlace(ctx context.Context) (*redisWorkspace, erro
 	})
 }
 
+// natsWorkspace returns where private NATS servers are made.
+func (e *environment) natsWorkspace(ctx context.Context) (*natsWorkspace, error) {
+	e.natsMu.Lock()
+	defer e.natsMu.Unlock()
+	return e.nats.get(func() (*natsWorkspace, error) {
+		ctx := context.WithoutCancel(ctx)
+		binary, err := findNATS(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return newNATSWorkspace(ctx, binary)
+	})
+}
+
+func (e *environment) endNATS() {
+	e.natsMu.Lock()
+	defer e.natsMu.Unlock()
+	if e.nats.value != nil {
+		report(e.nats.value.remove())
+	}
+}
+
 func (e *environment) endRedis() {
 	e.redisMu.Lock()
 	defer e.redisMu.Unlock()
@@ -134,6 +159,7 @@ func (e *environment) endRedis() {
 
 // end stops what was started. Nobody may ask for a server afterwards.
 func (e *environment) end() {
+	e.endNATS()
 	e.endRedis()
 	e.mu.Lock()
 	defer e.mu.Unlock()
