@@ -29,7 +29,7 @@ func nasty() *observer.Delivery {
 			ID: "\x00\xff", Operation: observer.Update, EntityType: "<Order>", EntityID: `["a","\u0000"]`,
 			Data: json.RawMessage(`{"a":1.00,"b":"\u003c<&` + "\u2028" + `"}`), Before: json.RawMessage("{ \"a\" : 100000000000000000001 }\n"),
 			UserID: "u", TenantID: "t\x80", Timestamp: long, DurationMS: &n, Seq: &seq,
-			ActorType: "x", ActingFor: "y", SchemaVersion: "z", CDCSource: "c",
+			ActorType: "x", ActingFor: "y", SchemaVersion: "z", CDCSource: "c", TraceParent: "p", TraceState: "s",
 		},
 		Prints: []string{"one", "", "\xff"}, Request: json.RawMessage(`not JSON at all ` + "\xff"),
 		Attempts: []observer.Attempt{

@@ -164,6 +164,8 @@ type eventRecord struct {
 	ActingFor     exact  `json:"acting_for,omitempty"`
 	SchemaVersion exact  `json:"schema_version,omitempty"`
 	CDCSource     exact  `json:"cdc_source,omitempty"`
+	TraceParent   exact  `json:"traceparent,omitempty"`
+	TraceState    exact  `json:"tracestate,omitempty"`
 }
 
 type malformedRecord struct {
@@ -221,6 +223,7 @@ func eventRecordOf(e *observer.Event) *eventRecord {
 		Timestamp: moment(e.Timestamp), DurationMS: e.DurationMS, Seq: e.Seq,
 		ActorType: exact(e.ActorType), ActingFor: exact(e.ActingFor),
 		SchemaVersion: exact(e.SchemaVersion), CDCSource: exact(e.CDCSource),
+		TraceParent: exact(e.TraceParent), TraceState: exact(e.TraceState),
 	}
 }
 
@@ -269,6 +272,7 @@ func (r *eventRecord) event() *observer.Event {
 		Timestamp: time.Time(r.Timestamp), DurationMS: r.DurationMS, Seq: r.Seq,
 		ActorType: string(r.ActorType), ActingFor: string(r.ActingFor),
 		SchemaVersion: string(r.SchemaVersion), CDCSource: string(r.CDCSource),
+		TraceParent: string(r.TraceParent), TraceState: string(r.TraceState),
 	}
 }
 

@@ -29,6 +29,8 @@ type event[T ~string] struct {
 	ActingFor     T      `json:"acting_for,omitempty"`
 	SchemaVersion T      `json:"schema_version,omitempty"`
 	CDCSource     T      `json:"cdc_source,omitempty"`
+	TraceParent   T      `json:"traceparent,omitempty"`
+	TraceState    T      `json:"tracestate,omitempty"`
 }
 
 func newEvent[T ~string](e *observer.Event) event[T] {
@@ -38,6 +40,7 @@ func newEvent[T ~string](e *observer.Event) event[T] {
 		Seconds: e.Timestamp.Unix(), Nanoseconds: e.Timestamp.Nanosecond(),
 		DurationMS: e.DurationMS, Seq: e.Seq, ActorType: T(e.ActorType), ActingFor: T(e.ActingFor),
 		SchemaVersion: T(e.SchemaVersion), CDCSource: T(e.CDCSource),
+		TraceParent: T(e.TraceParent), TraceState: T(e.TraceState),
 	}
 }
 
@@ -49,6 +52,7 @@ func (w event[T]) event(data, before json.RawMessage) *observer.Event {
 		Timestamp:  time.Unix(w.Seconds, int64(w.Nanoseconds)).UTC(),
 		DurationMS: w.DurationMS, Seq: w.Seq, ActorType: string(w.ActorType), ActingFor: string(w.ActingFor),
 		SchemaVersion: string(w.SchemaVersion), CDCSource: string(w.CDCSource),
+		TraceParent: string(w.TraceParent), TraceState: string(w.TraceState),
 	}
 }
 

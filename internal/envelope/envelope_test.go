@@ -43,6 +43,7 @@ func samples() map[string]*observer.Delivery {
 				ID: "0190", Operation: observer.Update, EntityType: "Order", EntityID: `["a","ü"]`,
 				Data: json.RawMessage(`{"s":1.0}`), Before: json.RawMessage(`{"s": NaN}`), UserID: "7", TenantID: "t",
 				Timestamp: at, DurationMS: &ms, Seq: &seq, ActorType: "human", ActingFor: "u", SchemaVersion: "3", CDCSource: "trigger",
+				TraceParent: "00-a-b-01", TraceState: "c=1",
 			},
 		},
 		"malformed": {Malformed: &observer.Malformed{
@@ -66,7 +67,7 @@ func TestStoredForm(t *testing.T) {
 			Prints: new(`["a1","","\u003cc\u003e"]`), Request: new(`{"a": "<b>"}`), Data: new(`{"s":1.0}`), Before: new(`{"s": NaN}`),
 			Event: new(`{"id":"0190","event_type":"UPDATE","entity_type":"Order","entity_id":"[\"a\",\"ü\"]","user_id":"7","tenant_id":"t",` +
 				`"timestamp_s":1772600767,"timestamp_ns":890123000,"duration_ms":12,"seq":4611686018427387904,` +
-				`"actor_type":"human","acting_for":"u","schema_version":"3","cdc_source":"trigger"}`),
+				`"actor_type":"human","acting_for":"u","schema_version":"3","cdc_source":"trigger","traceparent":"00-a-b-01","tracestate":"c=1"}`),
 		},
 		"malformed": {
 			Attempts: "[]", Data: new("not"),

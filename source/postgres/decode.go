@@ -23,6 +23,7 @@ type row struct {
 	tenantKey, tenantID, contact                   pgtype.Text
 	seq, duration                                  *int64
 	actorType, actingFor, schemaVersion, cdcSource pgtype.Text
+	traceParent, traceState                        pgtype.Text
 
 	// checked: the server has made sure that the images are JSON.
 	checked bool
@@ -32,7 +33,7 @@ func scanRow(from pgx.CollectableRow) (row, error) {
 	var r row
 	err := from.Scan(&r.pk, &r.sequenceFile, &r.id, &r.objectType, &r.modification, &r.createdAt, &r.entityKey, &r.objectID,
 		&r.data, &r.before, &r.tenantKey, &r.tenantID, &r.contact, &r.seq, &r.duration,
-		&r.actorType, &r.actingFor, &r.schemaVersion, &r.cdcSource)
+		&r.actorType, &r.actingFor, &r.schemaVersion, &r.cdcSource, &r.traceParent, &r.traceState)
 	return r, err
 }
 
@@ -62,6 +63,7 @@ func (r *row) event() (*observer.Event, error) {
 		UserID: r.contact.String, Seq: r.seq, DurationMS: r.duration,
 		ActorType: r.actorType.String, ActingFor: r.actingFor.String,
 		SchemaVersion: r.schemaVersion.String, CDCSource: r.cdcSource.String,
+		TraceParent: r.traceParent.String, TraceState: r.traceState.String,
 	}
 	if e.TenantID = r.tenantKey.String; e.TenantID == "" {
 		e.TenantID = r.tenantID.String

@@ -124,12 +124,14 @@ func TestEventOfARow(t *testing.T) {
 		"object_id": "'" + object + "'", "object_data": `'{"a": 1.10, "b": "\u00e9"}'`, "object_data_before": `'{"a": null}'`, "duration_ms": "12",
 		"tenant_id": "'" + tenant + "'", "fk_contact": "42", "seq": "99", "actor_type": "'ai_agent'", "acting_for": "'" + acting + "'",
 		"schema_version": "'v2'", "extra_metadata": `'{"cdc_source": "fallback_trigger"}'`,
+		"trace_context": `'{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1"}'`,
 	}
 	seq, duration := int64(99), int64(12)
 	event := func() *observer.Event {
 		return &observer.Event{
 			ID: id, EntityType: "Order", EntityID: object, Operation: observer.Update, TenantID: tenant, UserID: "42", Seq: &seq, DurationMS: &duration,
 			ActorType: "ai_agent", ActingFor: acting, SchemaVersion: "v2", CDCSource: "fallback_trigger",
+			TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", TraceState: "a=1",
 			Timestamp: time.Date(2026, 1, 2, 1, 4, 5, 678901000, time.UTC),
 			Data:      json.RawMessage(`{"a": 1.10, "b": "é"}`), Before: json.RawMessage(`{"a": null}`),
 		}
@@ -143,6 +145,8 @@ func TestEventOfARow(t *testing.T) {
 		"text":                  {"ALTER TABLE " + logTable + " ALTER object_data TYPE text, ALTER object_data_before TYPE text", nil, func(e *observer.Event) { e.Data = json.RawMessage(`{"a": 1.10, "b": "\u00e9"}`) }},
 		"json":                  {"ALTER TABLE " + logTable + " ALTER object_data TYPE json, ALTER object_data_before TYPE json", nil, func(e *observer.Event) { e.Data = json.RawMessage(`{"a": 1.10, "b": "\u00e9"}`) }},
 		"metadata as text":      {"ALTER TABLE " + logTable + " ALTER extra_metadata TYPE text", nil, func(e *observer.Event) { e.CDCSource = "" }},
+		"trace as text":         {"ALTER TABLE " + logTable + " ALTER trace_context TYPE text", nil, func(e *observer.Event) { e.TraceParent, e.TraceState = "", "" }},
+		"trace of another form": {"", map[string]string{"trace_context": `'["a"]'`}, func(e *observer.Event) { e.TraceParent, e.TraceState = "", "" }},
 		"own keys":              {"", map[string]string{"entity_key": "'7'", "tenant_key": "'t'"}, func(e *observer.Event) { e.EntityID, e.TenantID = "7", "t" }},
 		"an empty key is a key": {"", map[string]string{"entity_key": "''"}, func(e *observer.Event) { e.EntityID = "" }},
 		"DELETE without image":  {"", map[string]string{"modification_type": "'DELETE'", "object_data": "NULL"}, func(e *observer.Event) { e.Operation, e.Data, e.Before = observer.Delete, e.Before, nil }},
@@ -156,6 +160,7 @@ func TestEventOfARow(t *testing.T) {
 			map[string]string{"modification_type": "'UPDATE'"}, func(e *observer.Event) {
 				e.Data, e.Before, e.Seq, e.DurationMS, e.TenantID, e.UserID = nil, nil, nil, nil, "", ""
 				e.ActorType, e.ActingFor, e.SchemaVersion, e.CDCSource = "", "", "", ""
+				e.TraceParent, e.TraceState = "", ""
 			}},
 	}
 	for name, tt := range tests {

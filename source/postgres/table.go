@@ -113,6 +113,8 @@ func wanted() []struct{ column, expression string } {
 		{"acting_for", "l.acting_for::text"},
 		{"schema_version", "l.schema_version::text"},
 		{"extra_metadata", "to_jsonb(l.extra_metadata) ->> 'cdc_source'"}, // which may be text elsewhere
+		{"trace_context", "to_jsonb(l.trace_context) ->> 'traceparent'"},
+		{"trace_context", "to_jsonb(l.trace_context) ->> 'tracestate'"},
 	}
 }
 

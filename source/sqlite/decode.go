@@ -21,6 +21,7 @@ type row struct {
 	objectID, data, before                       any
 	tenantID, fkContact, seq, durationMS         any
 	actorType, actingFor, schemaVersion, extraMD any
+	trace                                        any
 }
 
 // dest is in the order of requiredColumns and optionalColumns.
@@ -28,6 +29,7 @@ func (r *row) dest() []any {
 	return []any{
 		&r.pk, &r.id, &r.objectType, &r.modification, &r.createdAt, &r.objectID, &r.data, &r.before,
 		&r.tenantID, &r.fkContact, &r.seq, &r.durationMS, &r.actorType, &r.actingFor, &r.schemaVersion, &r.extraMD,
+		&r.trace,
 	}
 }
 
@@ -161,6 +163,7 @@ func (r *row) envelope(e *observer.Event) error {
 		return err
 	}
 	e.CDCSource = cdcSource(r.extraMD)
+	e.TraceParent, e.TraceState = traceContext(r.trace)
 	return nil
 }
 
@@ -181,6 +184,22 @@ func cdcSource(v any) string {
 		return ""
 	}
 	return md.CDCSource
+}
+
+// traceContext reads trace_context. What cannot be read there does no harm.
+func traceContext(v any) (parent, state string) {
+	text, ok := v.(string)
+	if !ok {
+		return "", ""
+	}
+	var trace struct {
+		Parent string `json:"traceparent"`
+		State  string `json:"tracestate"`
+	}
+	if json.Unmarshal([]byte(text), &trace) != nil {
+		return "", ""
+	}
+	return trace.Parent, trace.State
 }
 
 func eventID(v any) (string, error) {

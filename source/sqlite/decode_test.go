@@ -111,7 +111,13 @@ func TestEnvelope(t *testing.T) {
 		 '{"cdc_source": "app", "x": 1}'),
 		('2', 'E', 'NOOP', '2026-01-02', NULL, 'null', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'not JSON'),
 		('3', 'E', 'DELETE', '2026-01-02 03:04', '', NULL, '{"a":1}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)`)
+	d.must(t, `UPDATE tb_entity_change_log SET trace_context = iif(id = '1', '{"traceparent": "00-a-b-01", "tracestate": "c=1"}', iif(id = '2', '[', NULL))`)
 	got := d.all(t)
+	for i, want := range []string{"00-a-b-01 c=1", " ", " "} {
+		if e := got[i].Event; e.TraceParent+" "+e.TraceState != want {
+			t.Errorf("event %d has the trace context %q %q, want %q", i+1, e.TraceParent, e.TraceState, want)
+		}
+	}
 	for i, want := range []string{
 		`{"id":"1","event_type":"UPDATE","entity_type":"E","entity_id":"7","data":{"a":1.10},"changes":{"a":{"old":1,"new":1.10}},"user_id":"42","tenant_id":"acme",` +
 			`"timestamp":"2026-01-02T01:04:05.678Z","duration_ms":12,"seq":9007199254740993,"actor_type":"human_user","acting_for":"u","schema_version":"3","cdc_source":"app"}`,

@@ -27,6 +27,7 @@ func requiredColumns() []string {
 func optionalColumns() []string {
 	return []string{
 		"tenant_id", "fk_contact", "seq", "duration_ms", "actor_type", "acting_for", "schema_version", "extra_metadata",
+		"trace_context",
 	}
 }
 

@@ -50,7 +50,7 @@ func TestAnyBytes(t *testing.T) {
 			Request: quoted(t, odd), Queue: odd, Endpoint: odd, Prints: []string{"a", "b"},
 			Event: &observer.Event{
 				ID: odd, Operation: observer.Operation(odd), EntityType: odd, EntityID: odd, Data: json.RawMessage(odd), Before: json.RawMessage(odd),
-				UserID: odd, TenantID: odd, ActorType: odd, ActingFor: odd, SchemaVersion: odd, CDCSource: odd,
+				UserID: odd, TenantID: odd, ActorType: odd, ActingFor: odd, SchemaVersion: odd, CDCSource: odd, TraceParent: odd, TraceState: odd,
 			},
 		}
 		wantStored(t, s, name, want)

@@ -90,6 +90,7 @@ func everyField() *observer.Delivery {
 		Data: json.RawMessage(`{"status":"shipped"}`), Before: json.RawMessage(`{"status":"new"}`),
 		UserID: "7", TenantID: "t-1", Timestamp: at.Add(123 * time.Nanosecond), DurationMS: &ms, Seq: &seq,
 		ActorType: "human_user", ActingFor: "u-2", SchemaVersion: "3", CDCSource: "fallback_trigger",
+		TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", TraceState: "a=1",
 	})
 	d.Action, d.ActionType = 2, "email"
 	d.Request = json.RawMessage(`{"to": ["a@example.com"], "body":"<b>"}`)
