@@ -1,0 +1,108 @@
+package nats
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+
+	client "github.com/nats-io/nats.go"
+
+	"github.com/fraiseql/observer"
+)
+
+// malformedPrefix is reserved, so that the name given to a message is never the
+// id of an event.
+const malformedPrefix = "malformed:"
+
+// stored is a message of the stream, however it was read.
+type stored struct {
+	point
+	subject string
+	header  client.Header
+	data    []byte
+}
+
+// message makes an event of what is stored, or a malformed entry that keeps it
+// as it is.
+//
+// Invariant 10: what cannot be understood is kept, raw.
+func (s *Source) message(m *stored) observer.Message {
+	pos := m.position()
+	e, err := decode(m)
+	if err == nil {
+		return observer.Message{Event: e, Position: pos}
+	}
+	bad := &observer.Malformed{
+		ID:  malformedPrefix + s.name + ":" + strconv.FormatInt(m.life, 36) + ":" + strconv.FormatUint(m.seq, 10),
+		Raw: m.raw(), Reason: err.Error(), Source: s.name, Position: pos,
+	}
+	bad.EntityType, bad.EntityID = m.entity(s.stream.Subjects)
+	return observer.Message{Malformed: bad, Position: pos}
+}
+
+// decode gives the first reason why a message is not an event.
+func decode(m *stored) (*observer.Event, error) {
+	if len(m.data) == 0 {
+		return nil, errors.New("the message is empty")
+	}
+	if !utf8.Valid(m.data) {
+		return nil, errors.New("the message is not UTF-8")
+	}
+	e := &observer.Event{}
+	if err := json.Unmarshal(m.data, e); err != nil {
+		return nil, err
+	}
+	if id := m.header.Get(client.MsgIdHdr); id != "" && id != e.ID {
+		return nil, fmt.Errorf("the header %s is %q, the id of the event %q: they must be the same", client.MsgIdHdr, id, e.ID)
+	}
+	if e.EntityType == "" {
+		return nil, errors.New("entity_type is missing")
+	}
+	if e.EntityID == "" && e.Operation != observer.Custom {
+		return nil, fmt.Errorf("entity_id is missing on %s", e.Operation)
+	}
+	return e, nil
+}
+
+// raw writes a message as JSON. What is not JSON stands in it as base64, which
+// loses nothing.
+func (m *stored) raw() json.RawMessage {
+	type message struct {
+		Subject string          `json:"subject"`
+		Headers client.Header   `json:"headers,omitempty"`
+		Data    json.RawMessage `json:"data,omitempty"`
+		Base64  []byte          `json:"base64,omitempty"`
+	}
+	w := message{Subject: m.subject, Headers: m.header}
+	if utf8.Valid(m.data) && json.Valid(m.data) {
+		w.Data = m.data
+	} else {
+		w.Base64 = m.data
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(w); err != nil { // cannot be: all of it was checked
+		return json.RawMessage(`null`)
+	}
+	return bytes.TrimSpace(b.Bytes())
+}
+
+// entity is what can be read of the entity: in the message, else in the subject.
+func (m *stored) entity(subjects Subjects) (kind, id string) {
+	var body struct {
+		EntityType any `json:"entity_type"`
+		EntityID   any `json:"entity_id"`
+	}
+	if utf8.Valid(m.data) && json.Unmarshal(m.data, &body) == nil {
+		kind, _ = body.EntityType.(string)
+		id, _ = body.EntityID.(string)
+	}
+	if at, err := subjects.Parse(m.subject); kind == "" && err == nil {
+		kind = at.EntityType
+	}
+	return kind, id
+}

@@ -1,0 +1,166 @@
+package nats_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/backoff"
+	"github.com/fraiseql/observer/relay"
+	"github.com/fraiseql/observer/store/memory"
+	"github.com/fraiseql/observer/transport/nats"
+)
+
+// TestRelayOverPartitions relays two partitions while they are published to, and
+// restarts everything in the middle: the relays, and the server.
+func TestRelayOverPartitions(t *testing.T) {
+	t.Parallel()
+	const partitions, entities, each = 2, 10, 300
+	server := newServer(t)
+	b := newBench(t, server, partitions)
+	store := memory.New(memory.Config{})
+	h := &handled{byEntity: map[string][]string{}}
+
+	published := make(chan error, 1)
+	go func() { published <- b.publishAll(t.Context(), entities, each) }()
+	for restart := 1; restart <= 4; restart++ {
+		stop := h.relay(t, b, store, partitions)
+		h.wait(t, restart*entities*each/6)
+		if restart == 2 {
+			server.Stop(t)
+			server.Start(t)
+			h.wait(t, entities*each/2)
+		}
+		stop()
+	}
+	stop := h.relay(t, b, store, partitions)
+	if err := <-published; err != nil {
+		t.Fatal(err)
+	}
+	h.waitDistinct(t, entities*each)
+	stop()
+	for e := range entities {
+		entity := strconv.Itoa(e)
+		var want []string
+		for n := range each {
+			want = append(want, eventID(e, n))
+		}
+		if diff := cmp.Diff(want, firsts(h.byEntity[entity])); diff != "" {
+			t.Errorf("entity %s, each event where it came first (-want +got):\n%s", entity, diff)
+		}
+		if n := len(h.byEntity[entity]); n != each {
+			t.Errorf("entity %s: %d events were handled, %d were published; every relay stopped in peace", entity, n, each)
+		}
+	}
+}
+
+func eventID(entity, n int) string { return fmt.Sprintf("%08d-0000-4000-8000-%012d", entity, n) }
+
+// publishAll publishes the events of entities in turn, each again until the
+// server says that it has it.
+func (b *bench) publishAll(ctx context.Context, entities, each int) error {
+	for n := range each {
+		for e := range entities {
+			ev := event(n)
+			ev.ID, ev.EntityID = eventID(e, n), strconv.Itoa(e)
+			for deadline := time.Now().Add(patience); ; {
+				try, cancel := context.WithTimeout(ctx, time.Second)
+				err := b.publish(try, "shop", ev)
+				cancel()
+				if err == nil {
+					break
+				}
+				if time.Now().After(deadline) || ctx.Err() != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// handled keeps what was handled, in its order.
+type handled struct {
+	mu       sync.Mutex
+	all      int
+	byEntity map[string][]string
+}
+
+func (h *handled) Handle(_ context.Context, e *observer.Event) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.all++
+	h.byEntity[e.EntityID] = append(h.byEntity[e.EntityID], e.ID)
+	return nil
+}
+
+// relay runs a relay for each partition until stop is called.
+func (h *handled) relay(t *testing.T, b *bench, store observer.CheckpointStore, partitions int) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	for p := range partitions {
+		r := relay.New(relay.Config{
+			Source: b.source(t, func(c *nats.SourceConfig) { c.Partition, c.BatchSize = p, 50 }), Handler: h, Checkpoints: store,
+			Malformed: func(_ context.Context, m *observer.Malformed) error { return fmt.Errorf("malformed: %s", m.Reason) },
+			Logger:    slog.New(slog.DiscardHandler), Reopen: backoff.Policy{Initial: 10 * time.Millisecond, Max: 100 * time.Millisecond},
+		})
+		running.Go(func() {
+			if err := r.Run(ctx); err != nil {
+				t.Errorf("relay of partition %d: %v", p, err)
+			}
+		})
+	}
+	return func() { cancel(); running.Wait() }
+}
+
+func (h *handled) wait(t *testing.T, n int) {
+	t.Helper()
+	h.until(t, func() bool { return h.all >= n })
+}
+
+func (h *handled) waitDistinct(t *testing.T, n int) {
+	t.Helper()
+	h.until(t, func() bool {
+		distinct := 0
+		for _, ids := range h.byEntity {
+			distinct += len(firsts(ids))
+		}
+		return distinct >= n
+	})
+}
+
+func (h *handled) until(t *testing.T, reached func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
+		h.mu.Lock()
+		ok := reached()
+		h.mu.Unlock()
+		if ok {
+			return
+		}
+	}
+	t.Fatalf("after %s only %d events were handled", patience, h.all)
+}
+
+// firsts leaves of each id its first place.
+func firsts(ids []string) []string {
+	seen := map[string]bool{}
+	var list []string
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			list = append(list, id)
+		}
+	}
+	return list
+}
