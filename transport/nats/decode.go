@@ -52,8 +52,12 @@ func decode(m *stored) (*observer.Event, error) {
 		return nil, errors.New("the message is not UTF-8")
 	}
 	e := &observer.Event{}
-	if err := json.Unmarshal(m.data, e); err != nil {
+	// Not by json.Unmarshal, which would look at all of it three times.
+	if err := e.UnmarshalJSON(m.data); err != nil {
 		return nil, err
+	}
+	if rest := bytes.TrimSpace(m.data[endOfObject(m.data):]); len(rest) > 0 {
+		return nil, fmt.Errorf("there is something behind the event: %.60q", rest)
 	}
 	if id := m.header.Get(client.MsgIdHdr); id != "" && id != e.ID {
 		return nil, fmt.Errorf("the header %s is %q, the id of the event %q: they must be the same", client.MsgIdHdr, id, e.ID)
@@ -65,6 +69,29 @@ func decode(m *stored) (*observer.Event, error) {
 		return nil, fmt.Errorf("entity_id is missing on %s", e.Operation)
 	}
 	return e, nil
+}
+
+// endOfObject is where the first JSON object in data ends, which is known to be
+// one.
+func endOfObject(data []byte) int {
+	depth := 0
+	for i := 0; i < len(data); i++ {
+		switch data[i] {
+		case '{':
+			depth++
+		case '}':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case '"':
+			for i++; i < len(data) && data[i] != '"'; i++ {
+				if data[i] == '\\' {
+					i++
+				}
+			}
+		}
+	}
+	return len(data)
 }
 
 // raw writes a message as JSON. What is not JSON stands in it as base64, which

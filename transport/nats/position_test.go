@@ -48,7 +48,7 @@ func FuzzDecode(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range []string{string(good), "", "hello", "{}", `{"id":""}`, "\xff", `{"id":"1","event_type":"NOOP","entity_type":"a"}`, `{"entity_type":1}`} {
+	for _, seed := range []string{string(good), "", "hello", "{}", `{"id":""}`, "\xff", `{"id":"1","event_type":"NOOP","entity_type":"a"}`, `{"entity_type":1}`, string(good) + string(good), string(good) + `"}`, `{"id":"\"}","event_type":"NOOP","entity_type":"}{"} `} {
 		f.Add(seed, "")
 	}
 	f.Add(string(good), "2")
@@ -62,6 +62,9 @@ func FuzzDecode(f *testing.F) {
 		msg := s.message(m)
 		switch {
 		case msg.Event != nil && msg.Malformed == nil:
+			if !json.Valid([]byte(data)) {
+				t.Errorf("%q is no JSON and was taken for an event", data)
+			}
 			if msg.Event.ID == "" || id != "" && id != msg.ID() || msg.Event.EntityType == "" {
 				t.Errorf("event %+v of %q", msg.Event.ID, data)
 			}

@@ -120,7 +120,8 @@ func TestPoison(t *testing.T) {
 		"no entity type": {data: `{"id":"1","event_type":"INSERT","entity_id":"9"}`, reason: "entity_type", kind: "Order", entityID: "9"},
 		"no entity id":   {data: `{"id":"1","event_type":"INSERT","entity_type":"Cart"}`, reason: "entity_id", kind: "Cart"},
 		"another id":     {data: string(good), id: "another", reason: "must be the same", kind: "Order", entityID: "7"},
-		"two values":     {data: string(good) + string(good), reason: "after top-level value", kind: "Order"},
+		"null":           {data: "null", reason: "unknown modification type", kind: "Order"},
+		"two values":     {data: string(good) + string(good), reason: "behind the event", kind: "Order"},
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()

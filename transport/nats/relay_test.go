@@ -61,6 +61,53 @@ func TestRelayOverPartitions(t *testing.T) {
 	}
 }
 
+// TestInvariant3PositionStaysBehindWhatIsNotHandled kills a worker, in that
+// another one starts with the checkpoint that there was while the first had an
+// event in its hands.
+func TestInvariant3PositionStaysBehindWhatIsNotHandled(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, newServer(t), 1)
+	for n := range 10 {
+		e := event(n)
+		e.EntityID = strconv.Itoa(n)
+		b.put(t, e)
+	}
+	first := memory.New(memory.Config{})
+	release := make(chan struct{})
+	h := &handled{byEntity: map[string][]string{}}
+	h.hold = func(e *observer.Event) {
+		if e.ID == name(3) {
+			<-release
+		}
+	}
+	stop := h.relay(t, b, first, 1)
+	h.wait(t, 9)
+	killed := memory.New(memory.Config{})
+	const source = "nats/workers/events/0"
+	for deadline := time.Now().Add(patience); ; { // until the checkpoint has all that was handled
+		cp, err := first.LoadCheckpoint(t.Context(), source)
+		if err == nil && len(cp.Done) == 6 {
+			if err := killed.SaveCheckpoint(t.Context(), source, cp); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the checkpoint is %+v, %v", cp, err)
+		}
+	}
+	second := &handled{byEntity: map[string][]string{}}
+	stopSecond := second.relay(t, b, killed, 1)
+	b.put(t, event(10))
+	second.wait(t, 2)
+	stopSecond()
+	close(release)
+	stop()
+	if diff := cmp.Diff(map[string][]string{"3": {name(3)}, "7": {name(10)}}, second.byEntity); diff != "" {
+		t.Errorf("the second worker handled (-want +got):\n%s", diff)
+	}
+}
+
 func eventID(entity, n int) string { return fmt.Sprintf("%08d-0000-4000-8000-%012d", entity, n) }
 
 // publishAll publishes the events of entities in turn, each again until the
@@ -91,9 +138,13 @@ type handled struct {
 	mu       sync.Mutex
 	all      int
 	byEntity map[string][]string
+	hold     func(*observer.Event) // before it is handled
 }
 
 func (h *handled) Handle(_ context.Context, e *observer.Event) error {
+	if h.hold != nil {
+		h.hold(e)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.all++

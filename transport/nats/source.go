@@ -72,6 +72,9 @@ func (c SourceConfig) withDefaults() SourceConfig {
 // acknowledging nothing. It implements [observer.Source] and
 // [observer.Refetcher]. Its methods may be called concurrently.
 //
+// Invariant 3: what stands for an acknowledgement is the position that whoever
+// reads it stores.
+//
 // Whoever reads it keeps the position and sees to it that one reads a partition
 // at a time: a lease under the source's name. The server keeps nothing of a
 // reader: neither a limit of deliveries nor another reader can make a message
