@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"strconv"
 	"unicode/utf8"
 
@@ -17,8 +18,8 @@ import (
 // id of an event.
 const malformedPrefix = "malformed:"
 
-// stored is a message of the stream, however it was read.
-type stored struct {
+// record is a message of the stream, however it was read.
+type record struct {
 	point
 	subject string
 	header  client.Header
@@ -29,7 +30,7 @@ type stored struct {
 // as it is.
 //
 // Invariant 10: what cannot be understood is kept, raw.
-func (s *Source) message(m *stored) observer.Message {
+func (s *Source) message(m *record) observer.Message {
 	pos := m.position()
 	e, err := decode(m)
 	if err == nil {
@@ -44,7 +45,7 @@ func (s *Source) message(m *stored) observer.Message {
 }
 
 // decode gives the first reason why a message is not an event.
-func decode(m *stored) (*observer.Event, error) {
+func decode(m *record) (*observer.Event, error) {
 	if len(m.data) == 0 {
 		return nil, errors.New("the message is empty")
 	}
@@ -59,8 +60,10 @@ func decode(m *stored) (*observer.Event, error) {
 	if rest := bytes.TrimSpace(m.data[endOfObject(m.data):]); len(rest) > 0 {
 		return nil, fmt.Errorf("there is something behind the event: %.60q", rest)
 	}
-	if id := m.header.Get(client.MsgIdHdr); id != "" && id != e.ID {
-		return nil, fmt.Errorf("the header %s is %q, the id of the event %q: they must be the same", client.MsgIdHdr, id, e.ID)
+	for _, key := range []string{client.MsgIdHdr, eventIDHeader} {
+		if id := m.header.Get(key); id != "" && id != headerText(e.ID) {
+			return nil, fmt.Errorf("the header %s is %q, the id of the event %q: they must be the same", key, id, e.ID)
+		}
 	}
 	if e.EntityType == "" {
 		return nil, errors.New("entity_type is missing")
@@ -68,7 +71,18 @@ func decode(m *stored) (*observer.Event, error) {
 	if e.EntityID == "" && e.Operation != observer.Custom {
 		return nil, fmt.Errorf("entity_id is missing on %s", e.Operation)
 	}
+	e.TraceParent, e.TraceState = headerValue(m.header, traceParentHeader), headerValue(m.header, traceStateHeader)
 	return e, nil
+}
+
+// headerValue is the text that headerText made the value of a header from, or the
+// value where it did not make it.
+func headerValue(h client.Header, key string) string {
+	value := h.Get(key)
+	if text, err := url.PathUnescape(value); err == nil {
+		return text
+	}
+	return value
 }
 
 // endOfObject is where the first JSON object in data ends, which is known to be
@@ -96,7 +110,7 @@ func endOfObject(data []byte) int {
 
 // raw writes a message as JSON. What is not JSON stands in it as base64, which
 // loses nothing.
-func (m *stored) raw() json.RawMessage {
+func (m *record) raw() json.RawMessage {
 	type message struct {
 		Subject string          `json:"subject"`
 		Headers client.Header   `json:"headers,omitempty"`
@@ -119,7 +133,7 @@ func (m *stored) raw() json.RawMessage {
 }
 
 // entity is what can be read of the entity: in the message, else in the subject.
-func (m *stored) entity(subjects Subjects) (kind, id string) {
+func (m *record) entity(subjects Subjects) (kind, id string) {
 	var body struct {
 		EntityType any `json:"entity_type"`
 		EntityID   any `json:"entity_id"`

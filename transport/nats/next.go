@@ -75,10 +75,10 @@ func (r *reader) take(ctx context.Context, a *arrival) (msg observer.Message, ok
 			return msg, false, err
 		}
 	}
-	if a.stored == nil {
+	if a.record == nil {
 		return msg, false, nil
 	}
-	msg = r.src.message(a.stored)
+	msg = r.src.message(a.record)
 	if e := msg.Event; e != nil && r.src.tenants != nil && !r.src.tenants[e.TenantID] {
 		r.over = a.point
 		if r.skipped++; r.passing != nil && r.skipped >= r.src.cfg.BatchSize {

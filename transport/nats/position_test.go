@@ -52,20 +52,21 @@ func FuzzDecode(f *testing.F) {
 		f.Add(seed, "")
 	}
 	f.Add(string(good), "2")
+	f.Add(strings.Replace(string(good), `"1"`, `"é"`, 1), "%C3%A9")
 	subjects, err := NewSubjects("p", 4)
 	if err != nil {
 		f.Fatal(err)
 	}
 	s := &Source{name: "source", stream: &Stream{Subjects: subjects}}
 	f.Fuzz(func(t *testing.T, data, id string) {
-		m := &stored{point: point{life: 1, seq: 2, at: 3}, subject: "p.db.0.Order.UPDATE", data: []byte(data), header: client.Header{client.MsgIdHdr: {id}}}
+		m := &record{point: point{life: 1, seq: 2, at: 3}, subject: "p.db.0.Order.UPDATE", data: []byte(data), header: client.Header{client.MsgIdHdr: {id}}}
 		msg := s.message(m)
 		switch {
 		case msg.Event != nil && msg.Malformed == nil:
 			if !json.Valid([]byte(data)) {
 				t.Errorf("%q is no JSON and was taken for an event", data)
 			}
-			if msg.Event.ID == "" || id != "" && id != msg.ID() || msg.Event.EntityType == "" {
+			if msg.Event.ID == "" || id != "" && id != headerText(msg.ID()) || msg.Event.EntityType == "" {
 				t.Errorf("event %+v of %q", msg.Event.ID, data)
 			}
 		case msg.Malformed != nil && msg.Event == nil:

@@ -46,7 +46,7 @@ type pull struct {
 
 // arrival is a message, or the news that some are missing before it, or both.
 type arrival struct {
-	*stored
+	*record
 	gap *gap
 }
 
@@ -171,7 +171,7 @@ func (p *pull) message(msg *client.Msg) error {
 	if n != p.sent+1 || seq <= p.last.seq {
 		return fmt.Errorf("messages were lost on the way: number %d (message %d) came after number %d (message %d)", n, seq, p.sent, p.last.seq)
 	}
-	a := &arrival{stored: &stored{
+	a := &arrival{record: &record{
 		point:   point{life: p.last.life, seq: seq, at: meta.Timestamp.UnixNano(), mark: mark(msg.Header.Get(client.MsgIdHdr))},
 		subject: msg.Subject, header: msg.Header, data: msg.Data,
 	}}

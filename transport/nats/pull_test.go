@@ -62,3 +62,16 @@ func status(code, text string, headers ...string) *client.Msg {
 	}
 	return &client.Msg{Header: h}
 }
+
+// TestProgressWaitsForWhatArrived: the server has looked at more than was given,
+// and what stands before that is still to be given.
+func TestProgressWaitsForWhatArrived(t *testing.T) {
+	t.Parallel()
+	r := &reader{pull: &pull{arrived: make(chan *arrival, 1)}}
+	r.pull.horizon.Store(9)
+	r.over = point{seq: 3}
+	r.pull.arrived <- &arrival{record: &record{point: point{seq: 5}}}
+	if msg, ok, err := r.progress(t.Context()); ok || err != nil {
+		t.Errorf("the position moves to %q, %v, over what is still to come", msg.Position, err)
+	}
+}

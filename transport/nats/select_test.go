@@ -152,6 +152,23 @@ func passed(t *testing.T, s observer.Stream, seq uint64, ids ...string) observer
 	}
 }
 
+// TestManyOfOtherTenants says how far it is without waiting for the time to say
+// so.
+func TestManyOfOtherTenants(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, newServer(t), 1)
+	b.fill(t, 1, 25)
+	s := open(t, b.source(t, func(c *nats.SourceConfig) {
+		c.Tenants, c.Passing, c.BatchSize = []string{"mine"}, time.Hour, 10
+	}), "")
+	for _, want := range []uint64{10, 20} {
+		if m := read(t, s, 1)[0]; m.Event != nil || nats.SequenceOf(m.Position) != want {
+			t.Errorf("got %+v, want the position of message %d", m, want)
+		}
+	}
+	wantSilence(t, s)
+}
+
 // TestIdlePartition has a stream drop what is too old while a partition has
 // nothing to read.
 func TestIdlePartition(t *testing.T) {

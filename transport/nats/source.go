@@ -182,7 +182,7 @@ func (s *Source) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 
 // get reads one message by its sequence; [observer.ErrNotFound] when it is not
 // there.
-func (s *Source) get(ctx context.Context, seq uint64) (*stored, error) {
+func (s *Source) get(ctx context.Context, seq uint64) (*record, error) {
 	return s.lookUp(ctx, lookUp{Seq: seq})
 }
 
@@ -196,7 +196,7 @@ type lookUp struct {
 // lookUp asks the leader of the stream. A client that may read from any replica,
 // as the jetstream package does, could be told that a message is not there while
 // it is.
-func (s *Source) lookUp(ctx context.Context, which lookUp) (*stored, error) {
+func (s *Source) lookUp(ctx context.Context, which lookUp) (*record, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	body, err := json.Marshal(which)
@@ -228,7 +228,7 @@ func (s *Source) lookUp(ctx context.Context, which lookUp) (*stored, error) {
 	case got.Message == nil:
 		return nil, fmt.Errorf("read message %d of stream %s: the answer has none", which.Seq, s.stream.Name())
 	}
-	m := &stored{point: point{seq: got.Message.Seq, at: got.Message.Time.UnixNano()}, subject: got.Message.Subject, data: got.Message.Data}
+	m := &record{point: point{seq: got.Message.Seq, at: got.Message.Time.UnixNano()}, subject: got.Message.Subject, data: got.Message.Data}
 	if len(got.Message.Header) > 0 {
 		if m.header, err = client.DecodeHeadersMsg(got.Message.Header); err != nil {
 			return nil, fmt.Errorf("read the headers of message %d of stream %s: %w", which.Seq, s.stream.Name(), err)
