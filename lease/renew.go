@@ -86,7 +86,7 @@ func (g *Group) renewable() (tenancies []*tenancy, leases []observer.Lease) {
 		add(g.member)
 	}
 	for _, t := range g.tenancies {
-		if !t.ended && t.held.Err() == nil {
+		if t.held.Err() == nil {
 			add(t)
 		}
 	}

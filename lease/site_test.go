@@ -30,6 +30,7 @@ type link struct {
 	cut   bool
 	stuck chan struct{} // nothing goes through, either way, until it is closed
 	delay time.Duration // each way
+	lost  bool          // answers to questions for a lease do not arrive
 }
 
 func (l *link) set(change func(*link)) {
@@ -56,10 +57,25 @@ func (l *link) resume() {
 	})
 }
 
-// pass is one way through.
-func (l *link) pass(ctx context.Context) error {
+// pass is one way through. A process that is paused while an answer is on its way
+// finds that when it goes on, before it sees that the deadline is over.
+func (l *link) pass(ctx context.Context, back bool) error {
+	deadline := ctx.Done()
+	if back {
+		deadline = nil
+	}
 	l.mu.Lock()
-	cut, stuck, delay := l.cut, l.stuck, l.delay
+	delay := l.delay
+	l.mu.Unlock()
+	if delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	l.mu.Lock()
+	cut, stuck := l.cut, l.stuck
 	l.mu.Unlock()
 	if cut {
 		return errCut
@@ -67,14 +83,7 @@ func (l *link) pass(ctx context.Context) error {
 	if stuck != nil {
 		select {
 		case <-stuck:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	if delay > 0 {
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
+		case <-deadline:
 			return ctx.Err()
 		}
 	}
@@ -83,20 +92,26 @@ func (l *link) pass(ctx context.Context) error {
 
 // through makes a call, of which the answer can be lost.
 func through[T any](ctx context.Context, l *link, call func() (T, error)) (answer T, err error) {
-	if err := l.pass(ctx); err != nil {
+	if err := l.pass(ctx, false); err != nil {
 		return answer, err
 	}
 	got, callErr := call()
-	if err := l.pass(ctx); err != nil {
+	if err := l.pass(ctx, true); err != nil {
 		return answer, err
 	}
 	return got, callErr
 }
 
 func (l *link) AcquireLease(ctx context.Context, name, holder string, ttl time.Duration) (observer.Lease, error) {
-	return through(ctx, l, func() (observer.Lease, error) {
+	answer, err := through(ctx, l, func() (observer.Lease, error) {
 		return l.Store.AcquireLease(context.WithoutCancel(ctx), name, holder, ttl)
 	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lost {
+		return observer.Lease{}, errCut
+	}
+	return answer, err
 }
 
 func (l *link) RenewLeases(ctx context.Context, ttl time.Duration, leases ...observer.Lease) ([]observer.Lease, error) {
@@ -127,6 +142,7 @@ type member struct {
 
 	mu     sync.Mutex
 	held   map[string]*lease.Held // what runs, by name
+	ever   []*lease.Held          // what ran
 	causes map[string]error       // why the last run of a name ended
 	fails  map[string]bool        // what it cannot run
 	lasts  time.Duration          // how long a run goes on when it is to end
@@ -225,6 +241,7 @@ func (m *member) run(ctx context.Context, name string, h *lease.Held) error {
 			m.site.problem("%d runs %s twice", m.id, name)
 		}
 		m.held[name] = h
+		m.ever = append(m.ever, h)
 	}
 	m.mu.Unlock()
 	if fails {
@@ -257,12 +274,24 @@ func (m *member) holds() map[string]*lease.Held {
 	return valid
 }
 
+// trusts are the leases that the process knows it has, used or not.
+func (m *member) trusts() (valid []*lease.Held) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, h := range m.ever {
+		if h.Valid() {
+			valid = append(valid, h)
+		}
+	}
+	return valid
+}
+
 // crash ends a process as a kill does: nothing of it reaches the store.
 func (m *member) crash() {
 	m.link.set(func(l *link) { l.cut = true })
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.held = map[string]*lease.Held{}
+	m.held, m.ever = map[string]*lease.Held{}, nil
 	m.stop()
 }
 
@@ -300,11 +329,11 @@ func (s *site) watch(end <-chan struct{}) {
 func (s *site) checkAlone() {
 	by := map[string]*member{}
 	for _, m := range s.all() {
-		for name, h := range m.holds() {
-			if other := by[name]; other != nil {
-				s.problem("both %d and %d trust %s (term %d)", other.id, m.id, name, h.Term())
+		for _, h := range m.trusts() {
+			if other := by[h.Name()]; other != nil {
+				s.problem("both %d and %d trust %s (term %d)", other.id, m.id, h.Name(), h.Term())
 			}
-			by[name] = m
+			by[h.Name()] = m
 		}
 	}
 }
@@ -313,6 +342,16 @@ func (s *site) checkAlone() {
 func (s *site) pass(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
+}
+
+// until waits for something that has to come about.
+func (s *site) until(what string, holds func() bool) {
+	for end := time.Now().Add(time.Minute); !holds(); s.pass(time.Millisecond) {
+		if time.Now().After(end) {
+			s.problem("it did not come about that %s", what)
+			return
+		}
+	}
 }
 
 // balanced reports what keeps each name from being held by one of members, and

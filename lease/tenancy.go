@@ -18,9 +18,7 @@ type tenancy struct {
 	ctx    context.Context //nolint:containedctx // it is that of the run, which is ended from elsewhere
 	cancel context.CancelCauseFunc
 
-	// The rest is guarded by the group.
-	leaving bool // the run is to end
-	ended   bool // the run has ended, and the lease is not to be renewed
+	leaving bool // the run is to end, or has ended; guarded by the group
 }
 
 func newTenancy(ctx context.Context, name string, l observer.Lease, h *Held) *tenancy {
@@ -41,7 +39,7 @@ func (t *tenancy) leave(why error) {
 func (g *Group) tenant(t *tenancy, run RunFunc) {
 	err := run(t.ctx, t.name, t.held)
 	failed := t.ctx.Err() == nil && !errors.Is(err, observer.ErrFenced)
-	g.end(t, failed)
+	g.note(t, failed)
 	switch {
 	case failed:
 		g.cfg.Logger.Error("lease given back, because what it is for ended; trying again later", "lease", t.lease.Name, "error", err)
@@ -59,12 +57,12 @@ func (g *Group) tenant(t *tenancy, run RunFunc) {
 	g.mu.Unlock()
 }
 
-// end ends the renewals of a name, and takes note of a failure. A run that lasted
-// for longer than a lease did not fail at once, like those before it.
-func (g *Group) end(t *tenancy, failed bool) {
+// note takes note of how a run ended. One that lasted for longer than a lease did
+// not fail at once, like those before it.
+func (g *Group) note(t *tenancy, failed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	t.ended, t.leaving = true, true
+	t.leaving = true
 	f := g.failed[t.name]
 	if time.Since(t.began) >= g.cfg.TTL {
 		f = failure{}
