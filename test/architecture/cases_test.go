@@ -51,6 +51,8 @@ func layerViolations() []violation {
 		{layers, "store/memory imports template", one("store/memory/x.go", importing("memory", module+"/template"))},
 		{layers, "store/storetest imports store/memory", one("store/storetest/x.go", importing("storetest", module+"/store/memory"))},
 		{layers, "internal/backoff imports relay", one("internal/backoff/x.go", importing("backoff", module+"/relay"))},
+		{layers, "lease imports store/memory", one("lease/x.go", importing("lease", module+"/store/memory"))},
+		{layers, "lease imports relay", one("lease/x.go", importing("lease", module+"/relay"))},
 		{layers, "novelty imports topology", one("novelty/x.go", importing("novelty", module+"/topology"))},
 		{"adapters have one technology", "go-mail and modernc.org/sqlite", one("action/email/x.go", importing("email", "modernc.org/sqlite", "github.com/wneessen/go-mail"))},
 		{"dependencies stay where they belong", "relay imports modernc.org/sqlite", one("relay/x.go", importing("relay", "modernc.org/sqlite/lib"))},

@@ -11,7 +11,7 @@ type layer int
 
 const (
 	root     layer = iota // the vocabulary
-	part                  // a moving part: relay, executor, middleware, delivery, condition, template, and anything new
+	part                  // a moving part: relay, executor, middleware, delivery, lease, condition, template, and anything new
 	adapter               // source/*, store/*, action/*, transport/*: one technology each
 	suite                 // a conformance suite beside the adapters it tests
 	leaf                  // internal/*: knows the root and other leaves
