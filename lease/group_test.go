@@ -68,7 +68,7 @@ func TestStandby(t *testing.T) {
 		b := s.join()
 		s.pass(time.Minute)
 		s.await(0, a, b)
-		if n := a.runs + b.runs; n != 1 {
+		if n := a.began() + b.began(); n != 1 {
 			s.Errorf("%d runs, want 1", n)
 		}
 		h := a.holds()["shop-0"]
@@ -127,7 +127,7 @@ func TestRunIsFinishedUnderItsLease(t *testing.T) {
 			t.Parallel()
 			inSite(t, 2, func(s *site) {
 				a := s.join()
-				a.lasts = 3 * ttl
+				a.will(func(m *member) { m.lasts = 3 * ttl })
 				s.await(handOver, a)
 				held := a.holds()
 				b := s.join()
@@ -160,7 +160,7 @@ func TestStoreAwayForAWhile(t *testing.T) {
 					a, b := s.join(), s.join()
 					s.await(2*handOver, a, b)
 					held := []map[string]*lease.Held{a.holds(), b.holds()}
-					runs := a.runs + b.runs
+					runs := a.began() + b.began()
 					for _, m := range s.all() {
 						if kind == "hangs" {
 							m.link.stop()
@@ -185,8 +185,8 @@ func TestStoreAwayForAWhile(t *testing.T) {
 							}
 						}
 					}
-					if a.runs+b.runs != runs {
-						s.Errorf("%d runs began", a.runs+b.runs-runs)
+					if a.began()+b.began() != runs {
+						s.Errorf("%d runs began", a.began()+b.began()-runs)
 					}
 				})
 			})
@@ -225,9 +225,11 @@ func TestInvariant5WhoWakesUpLateMayDoNothing(t *testing.T) {
 		}
 		<-h.Lost()
 		s.pass(0)
-		if !errors.Is(a.causes["shop-0"], observer.ErrFenced) {
-			s.Errorf("its run ended because of %v, want ErrFenced", a.causes["shop-0"])
-		}
+		a.will(func(m *member) {
+			if !errors.Is(m.causes["shop-0"], observer.ErrFenced) {
+				s.Errorf("its run ended because of %v, want ErrFenced", m.causes["shop-0"])
+			}
+		})
 		if err := s.store.SaveCheckpoint(s.Context(), "shop-0", observer.Checkpoint{Term: h.Term(), Lease: h.Name()}); !errors.Is(err, observer.ErrFenced) {
 			s.Errorf("save: got error %v, want ErrFenced", err)
 		}
@@ -334,17 +336,15 @@ func TestNameThatOneProcessCannotRun(t *testing.T) {
 	t.Parallel()
 	inSite(t, 2, func(s *site) {
 		a := s.join()
-		a.fails["shop-0"], a.fails["shop-1"] = true, true
+		a.will(func(m *member) { m.fails["shop-0"], m.fails["shop-1"] = true, true })
 		s.pass(2 * time.Minute)
-		if a.runs < 6 || a.runs > 40 {
-			s.Errorf("began %d runs in vain in two minutes, want a few", a.runs)
+		if n := a.began(); n < 6 || n > 40 {
+			s.Errorf("began %d runs in vain in two minutes, want a few", n)
 		}
 		b := s.join()
 		s.pass(10 * time.Second)
 		s.await(time.Minute, b)
-		a.mu.Lock()
-		a.fails = map[string]bool{}
-		a.mu.Unlock()
+		a.will(func(m *member) { clear(m.fails) })
 		s.await(3*time.Minute, a, b)
 	})
 }

@@ -261,6 +261,20 @@ func (m *member) run(ctx context.Context, name string, h *lease.Held) error {
 	return nil
 }
 
+// will changes how the process behaves.
+func (m *member) will(change func(*member)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(m)
+}
+
+// began is how many runs it began.
+func (m *member) began() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.runs
+}
+
 // holds are the names that the process runs, and knows that it may.
 func (m *member) holds() map[string]*lease.Held {
 	m.mu.Lock()
