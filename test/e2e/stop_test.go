@@ -96,9 +96,13 @@ type killings struct {
 	// afterwards, if set, is called after each kill.
 	afterwards func()
 
-	killed []time.Time
+	killed []killing
 	first  map[string]time.Time // event -> the kill whose checkpoint first covers it
 }
+
+// killing is from when a daemon was killed, and until when no other was started:
+// what it had sent may still arrive in between.
+type killing struct{ from, until time.Time }
 
 // underLoad starts and kills the daemon at random moments, and starts it once
 // more when the load has ended.
@@ -109,16 +113,18 @@ func (k *killings) underLoad(r *rand.Rand, items, kills int) {
 	for range kills {
 		k.start()
 		pause(r, 100*time.Millisecond, 600*time.Millisecond)
+		from := time.Now()
 		k.kill()
-		at := time.Now()
-		k.killed = append(k.killed, at)
-		for event := range k.covered(k.shop) {
-			if _, before := k.first[event]; !before {
-				k.first[event] = at
-			}
-		}
+		covered := k.covered(k.shop)
 		if k.afterwards != nil {
 			k.afterwards()
+		}
+		until := time.Now()
+		k.killed = append(k.killed, killing{from, until})
+		for event := range covered {
+			if _, before := k.first[event]; !before {
+				k.first[event] = until
+			}
 		}
 	}
 	stop()
@@ -155,13 +161,13 @@ func (k *killings) checkRepetitions(o oracle, late time.Duration) {
 		if at, known := k.first[rep.event]; known && at.Before(rep.again) {
 			report.add("%s was sent again at %s, although the checkpoint of %s covers it", rep.key, rep.again, at)
 		}
-		i, _ := slices.BinarySearchFunc(killed, rep.since, time.Time.Compare)
-		if i == len(killed) || killed[i].After(rep.again) {
+		i, _ := slices.BinarySearchFunc(killed, rep.since, func(one killing, at time.Time) int { return one.until.Compare(at) })
+		if i == len(killed) || killed[i].until.After(rep.again) {
 			report.add("%s was repeated with no kill between %s and %s", rep.key, rep.since, rep.again)
 			continue
 		}
 		perKill[i]++
-		oldest = max(oldest, killed[i].Sub(rep.since))
+		oldest = max(oldest, killed[i].from.Sub(rep.since))
 	}
 	report.end()
 	t.Logf("%d changes, %d kills, %d repetitions (%v per kill), the oldest was accepted %s before its kill",
