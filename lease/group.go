@@ -46,7 +46,8 @@ type Config struct {
 // RunFunc works on a name for as long as this process holds it. ctx ends when the
 // name is to be given back: what is under way may be finished then, the lease is
 // renewed and kept until RunFunc returns. When the lease is lost the cause of ctx
-// matches [observer.ErrFenced], and nothing may be done any more. A RunFunc that
+// matches [observer.ErrFenced], and nothing may be done any more; when ctx had
+// ended before, only h tells. A RunFunc that
 // returns before its ctx ended failed, whatever it returns: somebody else may try.
 type RunFunc func(ctx context.Context, name string, h *Held) error
 
