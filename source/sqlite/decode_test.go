@@ -92,7 +92,7 @@ func TestRawShowsTheRow(t *testing.T) {
 		VALUES (x'00ff', CAST(x'61ff' AS TEXT), 9e999, 9223372036854775807, '<é"😀>', 0.1)`)
 	want := `{"pk_entity_change_log":1,"id":null,"object_type":"E","modification_type":"INSERT","created_at":"2026-01-02 03:04:05",` +
 		`"object_id":0.1,"object_data":"\\x00ff","object_data_before":"\\x61ff","tenant_id":"\u003cé\"😀\u003e","fk_contact":null,` +
-		`"seq":"+Inf","duration_ms":9223372036854775807,"actor_type":null,"acting_for":null,"schema_version":null,"extra_metadata":null,"own column":"mine"}`
+		`"seq":"+Inf","duration_ms":9223372036854775807,"actor_type":null,"acting_for":null,"schema_version":null,"extra_metadata":null,"own column":"mine","trace_context":null}`
 	m := d.all(t)[0].Malformed
 	if diff := cmp.Diff(want, string(m.Raw)); diff != "" {
 		t.Errorf("raw (-want +got):\n%s", diff)
