@@ -25,7 +25,7 @@ const streamed = 100_000
 // package, acknowledging each and decoding none. One operation is a round of
 // both.
 func BenchmarkNATSPartitionAgainstBareConsume(b *testing.B) {
-	url := testenv.NATS(b)
+	url := testenv.PrivateNATS(b, testenv.NATSOptions{}).URL()
 	conn, err := nats.Connect(b.Context(), nats.Config{URL: observer.NewSecret(url), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)

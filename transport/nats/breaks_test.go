@@ -12,12 +12,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/transport/nats"
 )
 
 func TestStreamRecreated(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	seen := &breaks{}
 	source := b.source(t, seen.into)
 	b.fill(t, 1, 5)
@@ -54,23 +55,19 @@ func TestStreamRolledBack(t *testing.T) {
 	for title, more := range map[string]int{"nothing new": 0, "shorter": 3, "as long": 5, "longer": 9} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
-			server := newServer(t)
-			b := newBench(t, server, 1)
+			server := testenv.PrivateNATS(t, testenv.NATSOptions{})
+			b := newBench(t, server.URL(), 1)
 			seen := &breaks{}
 			source := b.source(t, seen.into)
 			b.fill(t, 1, 5)
-			server.Stop(t)
-			old := server.Copy(t)
-			server.Start(t)
-			b.connected(t)
+			old := server.CopyStore(t)
 			b.fill(t, 6, 10)
 			s := open(t, source, "")
 			last := read(t, s, 10)[9].Position
 
-			server.Stop(t)
+			server.Kill(t)
 			_ = wantFailure(t, s)
-			server.Restore(t, old)
-			server.Start(t)
+			server.RestoreStore(t, old)
 			b.connected(t)
 			b.fill(t, 101, 100+more)
 			s = open(t, source, last)
@@ -90,7 +87,7 @@ func TestStreamRolledBack(t *testing.T) {
 
 func TestPurge(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	seen := &breaks{}
 	source := b.source(t, seen.into)
 	b.fill(t, 1, 10)
@@ -109,7 +106,7 @@ func TestPurge(t *testing.T) {
 
 func TestPurgeOfEverything(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	seen := &breaks{}
 	source := b.source(t, seen.into)
 	b.fill(t, 1, 10)
@@ -131,7 +128,7 @@ func TestPurgeUnderAReader(t *testing.T) {
 	for title, more := range map[string]int{"with messages behind": 3, "of everything": 0} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, newServer(t), 1)
+			b := newBench(t, testenv.NATS(t), 1)
 			seen := &breaks{}
 			b.fill(t, 1, 30)
 			s := open(t, b.source(t, seen.into, func(c *nats.SourceConfig) { c.BatchSize = 2 }), "")
@@ -158,7 +155,7 @@ func TestPurgeUnderAReader(t *testing.T) {
 // compared any more.
 func TestMessageDeleted(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	seen := &breaks{}
 	source := b.source(t, seen.into)
 	b.fill(t, 1, 5)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/transport/nats"
 	"github.com/fraiseql/observer/transport/transporttest"
 )
@@ -15,7 +16,7 @@ func TestTransportConforms(t *testing.T) {
 	transporttest.Run(t, func(t *testing.T) transporttest.Harness {
 		t.Helper()
 		const partitions = 4
-		b := newBench(t, newServer(t), partitions)
+		b := newBench(t, testenv.NATS(t), partitions)
 		return transporttest.Harness{
 			Publisher: func(database string) observer.BatchHandler {
 				p, err := nats.NewPublisher(b.Stream, nats.PublisherConfig{

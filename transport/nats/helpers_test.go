@@ -30,13 +30,13 @@ type bench struct {
 	js     jetstream.JetStream // for what only a test does
 }
 
-func newBench(t *testing.T, server *testServer, partitions int, change ...func(*nats.StreamConfig)) *bench {
+func newBench(t *testing.T, url string, partitions int, change ...func(*nats.StreamConfig)) *bench {
 	t.Helper()
-	b := &bench{config: nats.StreamConfig{Name: streamName, SubjectPrefix: prefix, Partitions: partitions}, js: jetStream(t, server.URL())}
+	b := &bench{config: nats.StreamConfig{Name: streamName, SubjectPrefix: prefix, Partitions: partitions}, js: jetStream(t, url)}
 	for _, c := range change {
 		c(&b.config)
 	}
-	b.Stream = b.connect(t, server.URL())
+	b.Stream = b.connect(t, url)
 	b.create(t)
 	return b
 }

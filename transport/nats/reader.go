@@ -88,8 +88,9 @@ func (r *reader) open(ctx context.Context, after observer.Position) error {
 	if err != nil {
 		return err
 	}
+	first := again.State.FirstSeq
 	if !again.Created.Equal(info.Created) || again.State.LastSeq < info.State.LastSeq ||
-		again.State.FirstSeq > max(info.State.FirstSeq, start.seq) {
+		info.State.FirstSeq <= start.seq && start.seq < first {
 		return errors.New("the stream changed while it was opened")
 	}
 	if broken != nil {

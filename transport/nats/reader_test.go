@@ -19,7 +19,7 @@ import (
 
 func TestConsumerDeleted(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	source := b.source(t)
 	b.fill(t, 1, 3)
 	s := open(t, source, "")
@@ -42,7 +42,7 @@ func TestConsumerDeleted(t *testing.T) {
 // it: nobody else has them any more.
 func TestWhatArrivedIsGiven(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	b.fill(t, 1, 10)
 	s := open(t, b.source(t), "")
 	read(t, s, 1)
@@ -54,15 +54,15 @@ func TestWhatArrivedIsGiven(t *testing.T) {
 	_ = wantFailure(t, s)
 }
 
-func TestServerRestarted(t *testing.T) {
+func TestServerKilled(t *testing.T) {
 	t.Parallel()
-	server := newServer(t)
-	b := newBench(t, server, 1)
+	server := testenv.PrivateNATS(t, testenv.NATSOptions{})
+	b := newBench(t, server.URL(), 1)
 	source := b.source(t)
 	b.fill(t, 1, 3)
 	s := open(t, source, "")
 	got := read(t, s, 3)
-	server.Stop(t)
+	server.Kill(t)
 	begin := time.Now()
 	err := wantFailure(t, s)
 	if took := time.Since(begin); took > 5*time.Second {
@@ -71,7 +71,7 @@ func TestServerRestarted(t *testing.T) {
 	if _, err := source.Open(t.Context(), got[2].Position); err == nil {
 		t.Error("a source without a server was opened")
 	}
-	server.Start(t)
+	server.Restart(t)
 	b.connected(t)
 	b.fill(t, 4, 6)
 	if diff := cmp.Diff(names(4, 6), idsOf(read(t, open(t, source, got[2].Position), 3))); diff != "" {
@@ -83,9 +83,9 @@ func TestServerRestarted(t *testing.T) {
 // connection.
 func TestSilentConnection(t *testing.T) {
 	t.Parallel()
-	server := newServer(t)
-	b := newBench(t, server, 1)
-	proxy := testenv.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
+	url := testenv.NATS(t)
+	b := newBench(t, url, 1)
+	proxy := testenv.NewProxy(t, strings.TrimPrefix(url, "nats://"))
 	b.fill(t, 1, 4)
 	source := b.through(t, "nats://"+proxy.Address, func(c *nats.SourceConfig) { c.BatchSize = 2 })
 	s := open(t, source, "")
@@ -94,6 +94,27 @@ func TestSilentConnection(t *testing.T) {
 	err := wantFailure(t, s)
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("it took %s to notice: %v", took, err)
+	}
+}
+
+// TestServerPaused keeps the connection and answers nothing.
+func TestServerPaused(t *testing.T) {
+	t.Parallel()
+	server := testenv.PrivateNATS(t, testenv.NATSOptions{})
+	b := newBench(t, server.URL(), 1)
+	source := b.source(t)
+	b.fill(t, 1, 1)
+	s := open(t, source, "")
+	got := read(t, s, 1)
+	server.Pause(t)
+	if err := wantFailure(t, s); !strings.Contains(err.Error(), "nothing was heard") {
+		t.Errorf("the stream ended with %v", err)
+	}
+	server.Continue(t)
+	b.connected(t)
+	b.fill(t, 2, 2)
+	if got := read(t, open(t, source, got[0].Position), 1)[0].ID(); got != name(2) {
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -125,7 +146,7 @@ func TestPoison(t *testing.T) {
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, newServer(t), 1)
+			b := newBench(t, testenv.NATS(t), 1)
 			b.fill(t, 1, 1)
 			poison := &client.Msg{Subject: prefix + ".shop.0.Order.UPDATE", Data: []byte(tt.data), Header: client.Header{"X-Note": {"kept"}}}
 			if tt.id != "" {
@@ -186,7 +207,7 @@ func wantKept(t *testing.T, raw json.RawMessage, data string) {
 
 func TestRefetchOfAnotherLife(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	source := b.source(t)
 	b.fill(t, 1, 1)
 	at := read(t, open(t, source, ""), 1)[0].Position
@@ -207,7 +228,7 @@ func TestRefetchOfAnotherLife(t *testing.T) {
 // TestLargeMessage has one that is larger than what is asked for at once.
 func TestLargeMessage(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	big := event(2)
 	big.Data = json.RawMessage(`"` + strings.Repeat("x", 100_000) + `"`)
 	b.put(t, event(1), big, event(3))
@@ -219,7 +240,7 @@ func TestLargeMessage(t *testing.T) {
 
 func TestBacklogAndHead(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	source := b.source(t)
 	if n, at, err := source.Backlog(t.Context(), ""); n != 0 || !at.IsZero() || err != nil {
 		t.Errorf("backlog of nothing: %d, %s, %v", n, at, err)

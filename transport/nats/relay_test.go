@@ -13,18 +13,19 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/backoff"
+	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/relay"
 	"github.com/fraiseql/observer/store/memory"
 	"github.com/fraiseql/observer/transport/nats"
 )
 
 // TestRelayOverPartitions relays two partitions while they are published to, and
-// restarts everything in the middle: the relays, and the server.
+// restarts everything in the middle: the relays, and the server, by a kill.
 func TestRelayOverPartitions(t *testing.T) {
 	t.Parallel()
 	const partitions, entities, each = 2, 10, 300
-	server := newServer(t)
-	b := newBench(t, server, partitions)
+	server := testenv.PrivateNATS(t, testenv.NATSOptions{})
+	b := newBench(t, server.URL(), partitions)
 	store := memory.New(memory.Config{})
 	h := &handled{byEntity: map[string][]string{}}
 
@@ -34,8 +35,7 @@ func TestRelayOverPartitions(t *testing.T) {
 		stop := h.relay(t, b, store, partitions)
 		h.wait(t, restart*entities*each/6)
 		if restart == 2 {
-			server.Stop(t)
-			server.Start(t)
+			server.Restart(t)
 			h.wait(t, entities*each/2)
 		}
 		stop()
@@ -66,7 +66,7 @@ func TestRelayOverPartitions(t *testing.T) {
 // event in its hands.
 func TestInvariant3PositionStaysBehindWhatIsNotHandled(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	for n := range 10 {
 		e := event(n)
 		e.EntityID = strconv.Itoa(n)

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/transport/nats"
 )
 
@@ -15,7 +16,7 @@ import (
 // entities and two tenants each.
 func TestSelection(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	n := 0
 	for _, database := range []string{"shop", "my.crm"} {
 		for _, entity := range []string{"Order", "Größe *"} {
@@ -69,7 +70,7 @@ func TestSelection(t *testing.T) {
 // over.
 func TestPoisonOfNoTenant(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	if _, err := b.js.Publish(t.Context(), prefix+".shop.0.Order.UPDATE", []byte("poison")); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestPositionPassesWhatOthersRead(t *testing.T) {
 			if title == "partitions" {
 				partitions = 64
 			}
-			b := newBench(t, newServer(t), partitions)
+			b := newBench(t, testenv.NATS(t), partitions)
 			mine := event(1)
 			mine.TenantID = "mine"
 			b.put(t, mine)
@@ -156,7 +157,7 @@ func passed(t *testing.T, s observer.Stream, seq uint64, ids ...string) observer
 // so.
 func TestManyOfOtherTenants(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	b.fill(t, 1, 25)
 	s := open(t, b.source(t, func(c *nats.SourceConfig) {
 		c.Tenants, c.Passing, c.BatchSize = []string{"mine"}, time.Hour, 10
@@ -182,7 +183,7 @@ func TestIdlePartition(t *testing.T) {
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, newServer(t), 64, func(c *nats.StreamConfig) { c.MaxAge, c.DedupWindow = time.Second, time.Second })
+			b := newBench(t, testenv.NATS(t), 64, func(c *nats.StreamConfig) { c.MaxAge, c.DedupWindow = time.Second, time.Second })
 			b.put(t, event(1))
 			for n := 2; n <= 5; n++ {
 				e := event(n)
@@ -222,8 +223,8 @@ func (b *bench) emptied(t *testing.T) {
 
 func TestPartitionsOfTheStream(t *testing.T) {
 	t.Parallel()
-	server := newServer(t)
-	b := newBench(t, server, 4)
+	url := testenv.NATS(t)
+	b := newBench(t, url, 4)
 	for _, p := range []int{-1, 4} {
 		if _, err := nats.NewSource(b.Stream, nats.SourceConfig{Partition: p}); err == nil || observer.Retryable(err) {
 			t.Errorf("partition %d: %v", p, err)
@@ -234,14 +235,14 @@ func TestPartitionsOfTheStream(t *testing.T) {
 	}
 	other := *b
 	other.config.Partitions = 8
-	if _, err := newSource(t, other.connect(t, server.URL())).Open(t.Context(), ""); err == nil {
+	if _, err := newSource(t, other.connect(t, url)).Open(t.Context(), ""); err == nil {
 		t.Error("a stream with another number of partitions was opened")
 	}
 }
 
 func TestSourceName(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 4)
+	b := newBench(t, testenv.NATS(t), 4)
 	if got := b.source(t, func(c *nats.SourceConfig) { c.Partition = 3 }).Name(); got != "nats/workers/events/3" || got != nats.SourceName("workers", "events", 3) {
 		t.Errorf("the name is %q: checkpoints are stored under another one", got)
 	}
@@ -250,7 +251,7 @@ func TestSourceName(t *testing.T) {
 // TestEverythingOfAnEvent compares an event field by field with what comes out.
 func TestEverythingOfAnEvent(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newServer(t), 1)
+	b := newBench(t, testenv.NATS(t), 1)
 	three, seq := int64(3), int64(1)<<60
 	e := &observer.Event{
 		ID: name(1), Operation: observer.Update, EntityType: "Größe/∅", EntityID: `["é","x"]`,

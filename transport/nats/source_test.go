@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/source/sourcetest"
 	"github.com/fraiseql/observer/transport/nats"
 )
@@ -15,7 +16,7 @@ func TestSourceConforms(t *testing.T) {
 	t.Parallel()
 	sourcetest.Run(t, func(t *testing.T) sourcetest.Harness {
 		t.Helper()
-		b := newBench(t, newServer(t), 1)
+		b := newBench(t, testenv.NATS(t), 1)
 		return sourcetest.Harness{
 			Source: func() observer.Source { return b.source(t, func(c *nats.SourceConfig) { c.BatchSize = 10 }) },
 			Append: func(ctx context.Context, commit bool, events ...*observer.Event) error {
