@@ -19,6 +19,8 @@ const (
 	// pruneBatch is how many deliveries are removed at once: few enough that
 	// those who want to write meanwhile do not notice.
 	pruneBatch = 1000
+	// keepLeases is how long it can be seen who held a lease that has ended.
+	keepLeases = time.Hour
 )
 
 // prune removes what is handled and older than the retention, from the stored
@@ -37,6 +39,13 @@ func (a *App) prune(ctx context.Context) error {
 		regularly(ctx, func() {
 			if err := a.pruneDedup(ctx); err != nil && ctx.Err() == nil {
 				a.logger.Warn("marks of handled deliveries could not be pruned; trying again later", "error", err)
+			}
+		})
+	})
+	all.Go(func() {
+		regularly(ctx, func() {
+			if _, err := a.topology.Store.PruneLeases(ctx, keepLeases, pruneBatch); err != nil && ctx.Err() == nil {
+				a.logger.Warn("leases that ended could not be pruned; trying again later", "error", err)
 			}
 		})
 	})

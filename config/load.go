@@ -114,7 +114,7 @@ func (r *reader) databaseFromEnvironment() {
 func (s *scope) checkDatabases(c *Config) {
 	const section = "databases"
 	transport := s.inner("transport") // whose mistakes leave open whether there must be one
-	if len(c.Databases) == 0 && c.readsDatabases() && !transport.failed("transport") && !transport.failed("run_bridge") && !s.broken[section] {
+	if len(c.Databases) == 0 && c.ReadsDatabases() && !transport.failed("transport") && !transport.failed("run_bridge") && !s.broken[section] {
 		offset := nowhere
 		if v := s.table[section]; v != nil {
 			offset = v.at

@@ -156,7 +156,7 @@ func (b *Bridge) read(s *scope) {
 // notes what has no effect on it.
 func (s *scope) checkTransport(c *Config) {
 	c.idle = s.idle(c.Transport)
-	if c.readsDatabases() || len(c.Databases) > 0 || s.failed("databases") {
+	if c.ReadsDatabases() || len(c.Databases) > 0 || s.failed("databases") {
 		return
 	}
 	if state := s.inner("state"); !state.given("url") {
@@ -165,8 +165,9 @@ func (s *scope) checkTransport(c *Config) {
 	}
 }
 
-// readsDatabases reports whether this process reads change logs.
-func (c *Config) readsDatabases() bool { return !c.Transport.Distributed() || c.Transport.RunBridge }
+// ReadsDatabases reports whether this process reads change logs. One that does not
+// needs no access to the databases.
+func (c *Config) ReadsDatabases() bool { return !c.Transport.Distributed() || c.Transport.RunBridge }
 
 // idle are sentences about keys that are given and have no effect.
 func (s *scope) idle(t Transport) []string {

@@ -77,6 +77,9 @@ func (w *Worker) claim(ctx, work context.Context, queue string, rest bool) (begu
 
 // room is how many more deliveries of a queue to an endpoint may run.
 func (w *Worker) room(queue, endpoint string) int {
+	if w.cfg.Serves != nil && !w.cfg.Serves(queue) {
+		return 0
+	}
 	return w.places.room(queue, endpoint, w.allowance(endpoint))
 }
 

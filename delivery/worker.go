@@ -36,6 +36,9 @@ type WorkerConfig struct {
 	// Queues are how many deliveries of a queue run at a time in this process.
 	// Others share all places.
 	Queues map[string]int
+	// Serves says whether this process may run what is in a queue; nil says yes. It
+	// is called often.
+	Serves func(queue string) bool
 	// Lease is how long a delivery stays with a worker that no longer answers;
 	// 60 s when zero.
 	Lease time.Duration

@@ -80,6 +80,8 @@ func OpenStore(ctx context.Context, cfg *config.Config, readOnly bool) (observer
 const (
 	reasonRewound observer.Reason = "rewound"
 	reasonPaused  observer.Reason = "endpoint_paused"
+	// reasonStreamBroken: the stream does not continue what was read of it.
+	reasonStreamBroken observer.Reason = "stream_broken"
 )
 
 // rewound raises the alert of the [alert] section, if there is one. The source

@@ -91,5 +91,8 @@ func (t *Topology) closeAll() []error {
 	if t.redis != nil {
 		errs = append(errs, t.redis.Close())
 	}
+	if t.stream != nil {
+		errs = append(errs, t.stream.close())
+	}
 	return append(errs, t.Store.Close())
 }

@@ -43,13 +43,31 @@ func (t *Topology) Run(ctx context.Context) error {
 	// Invariant 7: what a relay still handles may need the worker.
 	detach := t.Worker.Attach()
 	defer detach()
-	errs := make([]error, len(t.shares))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(t.shares)+1)
 	var running sync.WaitGroup
+	if t.stream != nil {
+		running.Go(func() {
+			// A stream that cannot be used whatever is waited for ends everything.
+			if _, err := t.stream.keepTrying(ctx); err != nil && ctx.Err() == nil {
+				errs[len(t.shares)] = err
+				cancel()
+			}
+		})
+	}
 	for i, s := range t.shares {
 		running.Go(func() { errs[i] = s.group.Run(ctx, s.run) })
 	}
 	running.Wait()
 	return errors.Join(errs...)
+}
+
+// LeasedPartition gives the consumer, the stream and the partition that the holder
+// of a lease reads, as consumer/stream/partition, if it is such a lease.
+func LeasedPartition(l observer.Lease) (name string, ok bool) {
+	name, ok = strings.CutPrefix(l.Name, "nats/")
+	return name, ok && strings.Count(name, "/") == 2
 }
 
 func (t *Topology) groupOf(cfg *config.Config, prefix string, names func() []string) *lease.Group {
@@ -58,19 +76,45 @@ func (t *Topology) groupOf(cfg *config.Config, prefix string, names func() []str
 	})
 }
 
-// buildShares decides what this process reads.
+// buildShares decides what this process reads: databases, whose changes it handles
+// or publishes, and the partitions of the stream.
 func (t *Topology) buildShares(cfg *config.Config) {
+	transport, read := cfg.Transport, t.readDatabase
+	if transport.Distributed() {
+		t.stream, read = newStream(transport.NATS, t.streamBroken, t.logger), t.publishDatabase
+	}
+	if transport.RunBridge || !transport.Distributed() {
+		t.buildDatabases(cfg)
+		t.share(cfg, databaseGroup, databaseNames(cfg), read)
+	}
+	if transport.Distributed() && transport.RunExecutors {
+		t.places = make(chan struct{}, cfg.Performance.MaxConcurrency)
+		t.share(cfg, t.stream.group(), t.stream.partitions, t.readPartition)
+	}
+}
+
+func (t *Topology) share(cfg *config.Config, prefix string, names func() []string, read readFunc) {
+	t.shares = append(t.shares, share{
+		group: t.groupOf(cfg, prefix, names),
+		run:   func(ctx context.Context, name string, held *lease.Held) error { return read(ctx, cfg, name, held) },
+	})
+}
+
+// readFunc reads what has a name while the lease is held.
+type readFunc func(ctx context.Context, cfg *config.Config, name string, held *lease.Held) error
+
+func (t *Topology) buildDatabases(cfg *config.Config) {
+	for _, db := range cfg.Databases {
+		t.Databases = append(t.Databases, Database{Config: db, Source: NewSource(db, t.rewound(db.Name), t.logger)})
+	}
+}
+
+func databaseNames(cfg *config.Config) func() []string {
 	names := make([]string, len(cfg.Databases))
 	for i, db := range cfg.Databases {
 		names[i] = db.Name
-		t.Databases = append(t.Databases, Database{Config: db, Source: NewSource(db, t.rewound(db.Name), t.logger)})
 	}
-	t.shares = append(t.shares, share{
-		group: t.groupOf(cfg, databaseGroup, func() []string { return names }),
-		run: func(ctx context.Context, name string, held *lease.Held) error {
-			return t.readDatabase(ctx, cfg, name, held)
-		},
-	})
+	return func() []string { return names }
 }
 
 // readDatabase hands the changes of a database to the executor.
@@ -167,5 +211,5 @@ func (t *Topology) database(name string) (Database, error) {
 			return db, nil
 		}
 	}
-	return Database{}, fmt.Errorf("the configuration has no database %q", name)
+	return Database{}, fmt.Errorf("%w: the configuration has no database %q", observer.ErrNotFound, name)
 }

@@ -31,6 +31,9 @@ func (t *Topology) runStored(ctx context.Context, d *observer.Delivery) error {
 	if d.Malformed != nil {
 		return t.runMalformed(ctx, d)
 	}
+	if d.ActionType == unpublishedAction && t.stream != nil {
+		return t.runUnpublished(ctx, d)
+	}
 	action, ok := t.actions.Load().lookup(d)
 	if !ok {
 		return t.buryStored(ctx, d, observer.ReasonUnconfigured, fmt.Errorf(
@@ -87,15 +90,21 @@ func (t *Topology) runUnmatched(ctx context.Context, d *observer.Delivery, actio
 // Invariant 10: what cannot be understood is kept, and the rest goes on.
 func (t *Topology) keepMalformed(ctx context.Context, m *observer.Malformed) error {
 	d := &observer.Delivery{Key: m.ID, Malformed: m}
+	if _, err := t.database(m.Source); err == nil && t.stream != nil {
+		d.Queue = bridgeQueue(m.Source) // to read it again takes the database
+	}
 	return t.layers.bury(ctx, t.actions.Load().malformed, d, observer.Permanent(observer.ReasonMalformed, errors.New(m.Reason)))
 }
 
 // runMalformed reads a repaired log entry again and runs it as an event.
 func (t *Topology) runMalformed(ctx context.Context, d *observer.Delivery) error {
-	refetcher := t.refetcher(d.Malformed.Source)
-	if refetcher == nil {
+	refetcher, err := t.refetcher(ctx, d.Malformed.Source)
+	if errors.Is(err, observer.ErrNotFound) {
 		return t.buryStored(ctx, d, observer.ReasonMalformed, fmt.Errorf(
 			"the configuration has no database %q to read the entry from again", d.Malformed.Source))
+	}
+	if err != nil {
+		return err
 	}
 	msg, err := refetcher.Refetch(ctx, d.Malformed.Position)
 	switch {
@@ -106,11 +115,19 @@ func (t *Topology) runMalformed(ctx context.Context, d *observer.Delivery) error
 	case msg.Malformed != nil:
 		return t.buryStored(ctx, d, observer.ReasonMalformed, errors.New(msg.Malformed.Reason))
 	}
-	if err := t.Executor.Handle(withoutWaiting(ctx), msg.Event); err != nil {
+	if err := t.handOver(ctx, d.Malformed.Source, msg.Event); err != nil {
 		return err
 	}
 	d.Succeed()
 	return nil
+}
+
+// handOver takes an event the way that those after it in its log took.
+func (t *Topology) handOver(ctx context.Context, source string, e *observer.Event) error {
+	if _, err := t.database(source); err == nil && t.stream != nil {
+		return t.publish(ctx, source, e)
+	}
+	return t.Executor.Handle(withoutWaiting(ctx), e)
 }
 
 // withoutWaiting has deliveries that would wait scheduled instead: somebody
@@ -121,13 +138,15 @@ func withoutWaiting(ctx context.Context) context.Context {
 	return observer.WithDrain(ctx, now)
 }
 
-func (t *Topology) refetcher(source string) observer.Refetcher {
-	for _, db := range t.Databases {
-		if db.Source.Name() == source {
-			return db.Source
-		}
+func (t *Topology) refetcher(ctx context.Context, source string) (observer.Refetcher, error) {
+	db, err := t.database(source)
+	if err == nil {
+		return db.Source, nil
 	}
-	return nil
+	if t.stream == nil {
+		return nil, err
+	}
+	return t.stream.sourceOf(ctx, source)
 }
 
 func (t *Topology) buryStored(ctx context.Context, d *observer.Delivery, reason observer.Reason, cause error) error {

@@ -40,7 +40,12 @@ type Topology struct {
 	// Owner names this process in leases.
 	Owner string
 
-	shares  []share
+	shares []share
+	// executes: this process runs the actions of events.
+	executes bool
+	stream   *stream       // nil unless events go through NATS
+	places   chan struct{} // one for each event of the stream that is handled
+
 	layers  *layers
 	actions atomic.Pointer[actions]
 	network *outbound.Network
@@ -63,7 +68,7 @@ func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topol
 		return nil, err
 	}
 	t := &Topology{
-		Store: store, redis: client, Counters: &middleware.Counters{}, Owner: owner(), logger: logger,
+		Store: store, redis: client, Counters: &middleware.Counters{}, Owner: owner(), logger: logger, executes: cfg.Transport.RunExecutors || !cfg.Transport.Distributed(),
 		network: cfg.Network.Outbound(),
 	}
 	if err := t.buildLayers(ctx, cfg); err != nil {
@@ -90,7 +95,7 @@ func (t *Topology) buildLayers(ctx context.Context, cfg *config.Config) error {
 	}
 	endpoints, traffic := t.trafficOf(cfg, t.shareLimits(redis.LimiterConfig{}))
 	t.Worker = delivery.NewWorker(delivery.WorkerConfig{
-		Store: t.Store, Run: t.RunStored, MayRepeat: t.MayRepeat, Bury: t.giveUp, Owner: t.Owner, Endpoints: endpoints, Traffic: traffic,
+		Store: t.Store, Run: t.RunStored, MayRepeat: t.MayRepeat, Bury: t.giveUp, Serves: t.serves, Owner: t.Owner, Endpoints: endpoints, Traffic: traffic,
 		Concurrency: cfg.JobQueue.WorkerConcurrency, BatchSize: cfg.JobQueue.BatchSize, Queues: queuesOf(cfg),
 		Lease: cfg.JobQueue.Lease, Poll: cfg.JobQueue.PollInterval,
 		DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,

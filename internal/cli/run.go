@@ -65,7 +65,7 @@ func (c *cli) run(ctx context.Context, opts app.Options) error {
 			"shutdown_timeout", cfg.Performance.ShutdownTimeout)
 	})
 	defer stop()
-	if !opts.WorkerOnly {
+	if !opts.WorkerOnly && cfg.ReadsDatabases() {
 		if err := reach(ctx, cfg); err != nil {
 			return unlessStopped(ctx, err)
 		}

@@ -34,7 +34,7 @@ func (s *Source) message(m *record) observer.Message {
 	pos := m.position()
 	e, err := decode(m)
 	if err == nil {
-		return observer.Message{Event: e, Position: pos}
+		return observer.Message{Event: e, Position: pos, Origin: headerValue(m.header, DatabaseHeader)}
 	}
 	bad := &observer.Malformed{
 		ID:  malformedPrefix + s.name + ":" + strconv.FormatInt(m.life, 36) + ":" + strconv.FormatUint(m.seq, 10),

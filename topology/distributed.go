@@ -1,0 +1,160 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/lease"
+	"github.com/fraiseql/observer/relay"
+	"github.com/fraiseql/observer/transport/nats"
+)
+
+// bridgeQueue is the queue of what a bridge could not publish, which only a
+// process that reads the database may run. No configured queue has such a name.
+func bridgeQueue(database string) string { return "@bridge/" + database }
+
+// serves reports whether this process may run what is stored in a queue.
+func (t *Topology) serves(queue string) bool {
+	if database, ok := strings.CutPrefix(queue, bridgeQueue("")); ok {
+		_, err := t.database(database)
+		return err == nil
+	}
+	return t.executes
+}
+
+// publishDatabase publishes the changes of a database.
+func (t *Topology) publishDatabase(ctx context.Context, cfg *config.Config, name string, held *lease.Held) error {
+	db, err := t.takeOver(ctx, name, held)
+	if err != nil {
+		return err
+	}
+	publisher, err := t.publisher(ctx, name)
+	if err != nil {
+		return err
+	}
+	bridge := cfg.Transport.Bridge
+	return relay.New(relay.Config{
+		Source: db.Source, Handler: publisher, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
+		Batch: bridge.BatchSize, InFlight: bridgeInFlight * bridge.BatchSize,
+		DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
+	}).Run(ctx)
+}
+
+// bridgeInFlight is how many batches are read ahead of the one that is published.
+const bridgeInFlight = 4
+
+func (t *Topology) publisher(ctx context.Context, database string) (*nats.Publisher, error) {
+	ready, err := t.stream.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return nats.NewPublisher(ready, nats.PublisherConfig{
+		Database: database, Logger: t.logger,
+		Oversized: func(ctx context.Context, e *observer.Event, why error) error {
+			return t.keepUnpublished(ctx, database, e, why)
+		},
+	})
+}
+
+// unpublishedAction is what the delivery of an event is called that no message can
+// carry.
+const unpublishedAction = "publish"
+
+// keepUnpublished makes a dead letter of an event that no message can carry.
+// Invariant 10: it is kept, and the rest goes on.
+func (t *Topology) keepUnpublished(ctx context.Context, database string, e *observer.Event, why error) error {
+	d := observer.NewDelivery(e, bridgeQueue(database), 0, unpublishedAction)
+	d.Queue = d.Observer
+	return t.layers.bury(ctx, t.actions.Load().malformed, d, observer.Permanent(observer.ReasonPermanent, why))
+}
+
+// runUnpublished publishes such an event, after the server was allowed to take it.
+func (t *Topology) runUnpublished(ctx context.Context, d *observer.Delivery) error {
+	if err := t.publish(ctx, strings.TrimPrefix(d.Observer, bridgeQueue("")), d.Event); err != nil {
+		return t.buryStored(ctx, d, observer.ReasonPermanent, err)
+	}
+	d.Succeed()
+	t.layers.observe.Ended(ctx, d, 0, nil)
+	return nil
+}
+
+// publish publishes one event beside the bridge: it is fenced like that.
+func (t *Topology) publish(ctx context.Context, database string, e *observer.Event) error {
+	ready, err := t.stream.get(ctx)
+	if err != nil {
+		return err
+	}
+	publisher, err := nats.NewPublisher(ready, nats.PublisherConfig{
+		Database: database, Logger: t.logger,
+		Oversized: func(_ context.Context, _ *observer.Event, why error) error {
+			return observer.Permanent(observer.ReasonPermanent, why)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return publisher.Handle(ctx, e)
+}
+
+// readPartition hands the events of a partition to the executor.
+func (t *Topology) readPartition(ctx context.Context, cfg *config.Config, name string, held *lease.Held) error {
+	partition, err := strconv.Atoi(name)
+	if err != nil {
+		return fmt.Errorf("a partition called %q: %w", name, err)
+	}
+	if err := t.refresh(ctx); err != nil {
+		return err
+	}
+	source, err := t.stream.source(ctx, partition)
+	if err != nil {
+		return err
+	}
+	p := cfg.Performance
+	return relay.New(relay.Config{
+		Source: source, Handler: crowded{t.Executor, t.places}, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
+		Lanes: p.MaxConcurrency, InFlight: max(p.ChannelCapacity/max(t.stream.cfg.Partitions, 1), leastInFlight),
+		CheckpointInterval: partitionCheckpoints, DrainTimeout: p.ShutdownTimeout, Logger: t.logger,
+	}).Run(ctx)
+}
+
+const (
+	// leastInFlight is how many events of a partition may be unfinished at least.
+	leastInFlight = 64
+	// partitionCheckpoints is the time between two checkpoints of a partition: there
+	// are many of them.
+	partitionCheckpoints = 100 * time.Millisecond
+)
+
+// crowded bounds how many events the partitions of this process handle together.
+type crowded struct {
+	observer.Handler
+
+	places chan struct{}
+}
+
+// Handle waits for a place.
+func (c crowded) Handle(ctx context.Context, e *observer.Event) error {
+	select {
+	case c.places <- struct{}{}:
+		defer func() { <-c.places }()
+	case <-observer.Drain(ctx):
+		return errDraining
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return c.Handler.Handle(ctx, e)
+}
+
+var errDraining = errors.New("the process stops before this event began")
+
+// streamBroken raises the alert about a stream that does not continue what was
+// read. The source has logged it.
+func (t *Topology) streamBroken(name string, b nats.Break) {
+	t.alert(t.layers.begun, reasonStreamBroken, name, b.Reason)
+}
