@@ -201,6 +201,7 @@ type StateStore interface {
 	DeliveryStore
 	DedupStateStore
 	LeaseStore
+	ReceiptStore
 	// Close releases the store. Nothing may be called afterwards.
 	Close() error
 }

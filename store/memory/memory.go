@@ -46,6 +46,7 @@ type Store struct {
 	dead        int    // how many of rows are stored as dead
 	dedup       dedup
 	leases      leases
+	receipts    receipts
 }
 
 var _ observer.StateStore = (*Store)(nil)

@@ -64,7 +64,7 @@ func (s *Store) checkRights(ctx context.Context) error {
 SELECT p || ' on ' || c.relname
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, unnest($2::text[]) AS p
 WHERE n.nspname = $1 AND c.relname IN ('tb_checkpoint', 'tb_delivery', 'tb_dead_count', 'tb_queue', 'tb_endpoint', 'tb_dedup', 'tb_dedup_view', 'tb_dedup_session',
-        'tb_lease', 'tb_lease_term')
+        'tb_lease', 'tb_lease_term', 'tb_receipt')
     AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, p))
 ORDER BY c.relname, p`
 	rows, err := s.pool.Query(ctx, query, s.schema.name, rights)

@@ -125,6 +125,10 @@ func everyChange(t *testing.T, s *postgres.Store) {
 		func() error { _, err := s.RenewLeases(t.Context(), lease, observer.Lease{Name: "shop"}); return err },
 		func() error { return s.ReleaseLease(t.Context(), observer.Lease{Name: "shop"}) },
 		func() error { _, err := s.PruneLeases(t.Context(), 0, 1); return err },
+		func() error { return s.SaveReceipts(t.Context(), "a", map[string][]string{"shop": {"1", "2"}}) },
+		func() error { _, err := s.Receipts(t.Context(), "a", "shop", 0, 1); return err },
+		func() error { return s.RemoveReceipts(t.Context(), "a", "shop", 1) },
+		func() error { _, err := s.PruneReceipts(t.Context(), 0, 1); return err },
 	} {
 		if err := call(); err != nil {
 			t.Fatal(err)

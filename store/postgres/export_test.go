@@ -54,6 +54,11 @@ const (
 	WhyNotSQL    = whyNot
 	AbandonedSQL = abandonedLanes
 	UnblockSQL   = unblock
+
+	LastReceiptSQL    = lastReceipt
+	SelectReceiptsSQL = selectReceipts
+	RemoveReceiptsSQL = removeReceipts
+	PruneReceiptsSQL  = pruneReceipts
 )
 
 // PruneSQL is the statement that removes what is done.

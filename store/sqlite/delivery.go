@@ -19,7 +19,7 @@ func writeQueries() []string {
 		laneBlocked, placeBlocked, queueDelivery, releaseLane, unblock, repeats,
 		claimDelivery, claimChosen, extendLease, dueInBand, firstInBand, raiseBand, removeBand,
 		pruneDone, pruneDead,
-	}, dedupQueries(), leaseQueries())
+	}, dedupQueries(), leaseQueries(), receiptQueries())
 }
 
 const selectDelivery = `SELECT ` + columns + ` FROM tb_delivery WHERE key = ?`

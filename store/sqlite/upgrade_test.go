@@ -164,7 +164,7 @@ func TestReadOnlyDoesNotUpgrade(t *testing.T) {
 	if err == nil {
 		_ = s.Close()
 	}
-	if err == nil || !strings.Contains(err.Error(), "version 1, this program reads version 4; start the daemon") {
+	if err == nil || !strings.Contains(err.Error(), "version 1, this program reads version 5; start the daemon") {
 		t.Errorf("got error %v, want one that says how to upgrade", err)
 	}
 }

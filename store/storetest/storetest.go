@@ -34,7 +34,7 @@ func Run(t *testing.T, open Open) {
 	for _, group := range []map[string]func(*testing.T, *harness){
 		checkpointTests(), insertTests(), batchTests(), beginTests(), capTests(), listTests(), statsTests(), claimTests(), lostTests(),
 		leaseTests(), dueTests(), shareTests(), laneTests(), releaseTests(), redrivenTests(), requeueTests(), pruneTests(), endpointTests(),
-		nameTests(), nameModelTests(), fenceTests(), concurrencyTests(), parkingTests(), durabilityTests(), historyTests(),
+		nameTests(), nameModelTests(), fenceTests(), receiptTests(), concurrencyTests(), parkingTests(), durabilityTests(), historyTests(),
 	} {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
