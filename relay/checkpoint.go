@@ -61,9 +61,23 @@ func (r *Relay) saveLast(ctx context.Context) error {
 	}
 }
 
-// Invariant 5: save stores nothing under the term of a lease that is lost.
+// save saves what is handled now, and tells of it.
 func (r *Relay) save(ctx context.Context) error {
-	name, cp := r.cfg.Source.Name(), r.window.checkpoint()
+	saved := r.saved.take() // before the checkpoint, which has all of it then
+	if err := r.saveCheckpoint(ctx, r.window.checkpoint()); err != nil {
+		r.saved.giveBack(saved)
+		return err
+	}
+	if len(saved) > 0 {
+		r.cfg.Saved(ctx, saved)
+	}
+	return nil
+}
+
+// Invariant 5: saveCheckpoint stores nothing under the term of a lease that is
+// lost.
+func (r *Relay) saveCheckpoint(ctx context.Context, cp observer.Checkpoint) error {
+	name := r.cfg.Source.Name()
 	if r.cfg.Lease != nil {
 		cp.Lease, cp.Term = r.cfg.Lease.Name(), r.cfg.Lease.Term()
 	}

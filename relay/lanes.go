@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"hash/maphash"
 	"sync"
 
@@ -70,12 +71,15 @@ func (r *Relay) runLane(ctx context.Context, l *lane) {
 }
 
 // finish notes that an item is handled. Its receipt is there before a checkpoint
-// can say so.
+// can say so, and counts as saved only with one that does.
 func (r *Relay) finish(it *item) {
 	if r.cfg.Receipts != nil {
 		r.receipts.add(&it.msg)
 	}
 	r.givePlaces(r.window.finish(it.seq))
+	if r.cfg.Saved != nil {
+		r.saved.add(&it.msg)
+	}
 	r.markDirty()
 }
 
@@ -105,7 +109,7 @@ func (r *Relay) insist(ctx context.Context, first *observer.Message, call func()
 		if err == nil {
 			return true
 		}
-		if ctx.Err() != nil || r.lost(err) {
+		if ctx.Err() != nil || r.lost(err) || stopped(ctx, err) {
 			return false
 		}
 		wait := r.cfg.Reopen.Delay(failures)
@@ -114,5 +118,16 @@ func (r *Relay) insist(ctx context.Context, first *observer.Message, call func()
 		if !backoff.Wait(ctx, observer.Drain(ctx), wait) {
 			return false
 		}
+	}
+}
+
+// stopped reports whether err says that a handler waits no longer, because the
+// process wants to stop.
+func stopped(ctx context.Context, err error) bool {
+	select {
+	case <-observer.Drain(ctx):
+		return errors.Is(err, context.Canceled)
+	default:
+		return false
 	}
 }

@@ -21,18 +21,27 @@ func (r *receipts) add(msg *observer.Message) {
 
 // tell hands over what there is; what is refused is handed over again.
 func (r *receipts) tell(ctx context.Context, to func(context.Context, []Receipt) error) error {
-	r.mu.Lock()
-	list := r.list
-	r.list = nil
-	r.mu.Unlock()
+	list := r.take()
 	if to == nil || len(list) == 0 {
 		return nil
 	}
 	err := to(ctx, list)
 	if err != nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.list = append(list, r.list...)
+		r.giveBack(list)
 	}
 	return err
+}
+
+func (r *receipts) take() []Receipt {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.list
+	r.list = nil
+	return list
+}
+
+func (r *receipts) giveBack(list []Receipt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(list, r.list...)
 }

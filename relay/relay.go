@@ -60,6 +60,9 @@ type Config struct {
 	// error keeps the checkpoint from being saved, and the same receipts come
 	// again.
 	Receipts func(ctx context.Context, handled []Receipt) error
+	// Saved, unless nil, is told what is handled after a checkpoint says so. What a
+	// killed process had not told of is not told again.
+	Saved func(ctx context.Context, handled []Receipt)
 	// Logger is slog.Default() when nil.
 	Logger *slog.Logger
 }
@@ -113,6 +116,8 @@ type Relay struct {
 	dirty  chan struct{} // something finished since the last save
 	// receipts are those of entries that finished and were not told of.
 	receipts receipts
+	// saved are those of entries that finished and are in no saved checkpoint yet.
+	saved receipts
 	// fence ends the reading because the lease is lost.
 	fence context.CancelCauseFunc
 	// stalled is how long the reader waits for a place before it says so.
