@@ -15,10 +15,6 @@ import (
 	"github.com/fraiseql/observer/internal/testenv"
 )
 
-// heldLock is the process of the server that holds the lock of the daemon.
-const heldLock = `SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-	WHERE l.locktype = 'advisory' AND l.granted AND a.application_name = 'fraiseql-observer lock' AND a.datname = current_database()`
-
 // arrived waits until every change arrived, and checks it.
 func (s *site) arrived(shop *shop, recv *receiver) {
 	s.t.Helper()
@@ -26,92 +22,6 @@ func (s *site) arrived(shop *shop, recv *receiver) {
 		return len(oracle{shop.all(), recv.receipts()}.outstanding()) == 0
 	})
 	oracle{shop.all(), recv.receipts()}.check(s.t)
-}
-
-func TestSecondDaemonOnPostgresIsRefused(t *testing.T) {
-	t.Parallel()
-	recv := newReceiver(t, ok)
-	s := onPostgres.newSite(t, hook("all", recv.url()))
-	shop := newShop(s)
-	if out, _, code := s.command("status"); code != 0 || !strings.Contains(out, "not running") {
-		t.Errorf("status before the start, code %d:\n%s", code, out)
-	}
-	s.start()
-	stdout, stderr, code := s.command("run")
-	if code != 1 || !strings.Contains(stderr, "another fraiseql-observer is running") || !strings.Contains(stderr, "schema fraiseql_observer") {
-		t.Errorf("the second daemon ended with %d: %s%s", code, stdout, stderr)
-	}
-	if out, _, _ := s.command("status"); !strings.Contains(out, "daemon:  running") {
-		t.Errorf("status:\n%s", out)
-	}
-	shop.put(1)
-	s.arrived(shop, recv)
-	s.kill()
-	s.start() // the lock is gone with the process
-	s.stop()
-	if out, _, _ := s.command("status"); !strings.Contains(out, "not running") {
-		t.Errorf("status after the stop:\n%s", out)
-	}
-}
-
-// The daemon notices that its lock is gone with the connection, and takes it
-// again. What is committed meanwhile arrives, nothing twice.
-func TestLostLockIsTakenAgain(t *testing.T) {
-	t.Parallel()
-	recv := newReceiver(t, ok)
-	s := onPostgres.newSite(t, hook("all", recv.url()))
-	shop := newShop(s)
-	s.start()
-	conn := testenv.Connect(t, s.server)
-	for n := range 3 {
-		testenv.Exec(t, conn, "SELECT pg_terminate_backend(("+heldLock+"))")
-		shop.put(1)
-		eventually(t, "the lock is held again", func() bool {
-			return strings.Count(s.log(), "the lock on the state is held again") == n+1
-		})
-		shop.put(2)
-		s.arrived(shop, recv)
-	}
-	s.stop()
-	if list := (oracle{receipts: recv.receipts()}).repetitions(); len(list) > 0 {
-		t.Errorf("%d deliveries were repeated", len(list))
-	}
-	if n := strings.Count(s.log(), "reading stops until it is held again"); n != 3 {
-		t.Errorf("the loss was logged %d times, want 3", n)
-	}
-}
-
-// A daemon that lost its lock to another one reads nothing more and ends.
-func TestLockTakenByAnotherEndsTheDaemon(t *testing.T) {
-	t.Parallel()
-	recv := newReceiver(t, ok)
-	s := onPostgres.newSite(t, hook("all", recv.url()))
-	shop := newShop(s)
-	s.start()
-	shop.put(1)
-	s.arrived(shop, recv)
-	conn, other := testenv.Connect(t, s.server), testenv.Connect(t, s.server)
-	key := testenv.Value[int64](t, conn, strings.Replace(heldLock, "l.pid", "l.classid::bigint << 32 | l.objid::bigint", 1))
-	taken := make(chan error, 1)
-	go func() { // waits in line behind the daemon
-		_, err := other.Exec(t.Context(), "SELECT pg_advisory_lock($1)", key)
-		taken <- err
-	}()
-	testenv.Eventually(t, conn, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)")
-	testenv.Exec(t, conn, "SELECT pg_terminate_backend(("+heldLock+"))")
-	if err := <-taken; err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the loss is noticed", func() bool { return strings.Contains(s.log(), "reading stops until it is held again") })
-	shop.put(2)
-	<-s.exited
-	if code := s.daemon.ProcessState.ExitCode(); code != 1 || !strings.Contains(tail(s.log(), 1), "another fraiseql-observer is running") {
-		t.Errorf("it ended with %d: %s", code, tail(s.log(), 3))
-	}
-	s.daemon = nil
-	if n := len(recv.receipts()); n != 1 {
-		t.Errorf("%d calls, want 1: it went on reading without the lock", n)
-	}
 }
 
 // The server is killed and started again under a daemon that runs on.
@@ -126,7 +36,7 @@ func TestServerKilledAndStarted(t *testing.T) {
 	shop.put(1)
 	s.arrived(shop, recv)
 	server.Kill(t)
-	eventually(t, "the loss is noticed", func() bool { return strings.Contains(s.log(), "reading stops until it is held again") })
+	eventually(t, "the loss is noticed", func() bool { return strings.Contains(s.log(), "source failed; opening it again") })
 	server.Start(t)
 	again := openShop(s)
 	again.versions, again.committed = shop.versions, shop.committed

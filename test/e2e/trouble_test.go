@@ -108,27 +108,6 @@ func remove(t *testing.T, path string) {
 	}
 }
 
-// TestSecondDaemonIsRefused: two daemons on one state would deliver everything
-// twice. The first one goes on.
-func TestSecondDaemonIsRefused(t *testing.T) {
-	t.Parallel()
-	recv := newReceiver(t, ok)
-	s := newSite(t, hook("all", recv.url()))
-	shop := newShop(s)
-	s.start()
-	stdout, stderr, code := s.command("run")
-	if code == 0 || !strings.Contains(stderr, "another fraiseql-observer is running") || !strings.Contains(stderr, "state.db") {
-		t.Errorf("the second daemon ended with %d: %s%s", code, stdout, stderr)
-	}
-	shop.put(1)
-	eventually(t, "the first daemon works", func() bool { return recv.count(accepted) == 1 })
-	s.stop()
-	s.start() // the lock is gone with the process
-	s.kill()
-	s.start()
-	s.stop()
-}
-
 // TestFullDeadLettersSlowIntake: at the cap nothing is dropped. Intake waits and
 // says so, and goes on when a person makes room.
 func TestFullDeadLettersSlowIntake(t *testing.T) {
