@@ -83,7 +83,7 @@ func (s *Source) locate(ctx context.Context, info *jetstream.StreamInfo, after o
 	if state.FirstSeq > p.seq+1 {
 		return next, broken(Removed, "messages %d to %d are no longer in the stream", p.seq+1, state.FirstSeq-1), nil
 	}
-	if state.FirstSeq > p.seq {
+	if state.FirstSeq > p.seq || p.seq == 0 {
 		return next, nil, nil // removed after it was handled, and nothing else was
 	}
 	m, err := s.get(ctx, p.seq)

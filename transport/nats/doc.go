@@ -13,4 +13,7 @@
 //
 // with the partition from a hash of the entity that never changes ([Partition]):
 // the events of one entity are in one partition, in the order of their log.
+//
+// [Source] reads one partition of it as a log, from a position that whoever reads
+// it keeps, and acknowledges nothing.
 package nats

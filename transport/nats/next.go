@@ -127,7 +127,7 @@ func (r *reader) check(ctx context.Context, g gap) error {
 	if err != nil {
 		return err
 	}
-	if first := info.State.FirstSeq; first > g.after.seq+1 {
+	if first := info.State.FirstSeq; first > max(g.after.seq, g.seen)+1 {
 		r.src.report(Break{Kind: Removed, After: g.after.position(), Reason: fmt.Sprintf(
 			"messages up to %d were removed from the stream before they were read, %d of them of this partition", first-1, g.missing)})
 	}

@@ -53,6 +53,7 @@ type arrival struct {
 // gap are messages that the server counted and then no longer had.
 type gap struct {
 	after   point
+	seen    uint64 // the horizon before it was noticed
 	missing uint64
 }
 
@@ -176,7 +177,7 @@ func (p *pull) message(msg *client.Msg) error {
 		subject: msg.Subject, header: msg.Header, data: msg.Data,
 	}}
 	if p.more > meta.NumPending+1 {
-		a.gap = &gap{after: p.last, missing: p.more - meta.NumPending - 1}
+		a.gap = &gap{after: p.last, seen: p.horizon.Load(), missing: p.more - meta.NumPending - 1}
 	}
 	if !p.hand(a) {
 		return errors.New("the server sends more than was asked for")

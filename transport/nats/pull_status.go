@@ -53,7 +53,7 @@ func (p *pull) heartbeat(h client.Header) error {
 	if n != p.sent {
 		return fmt.Errorf("messages were lost on the way: %d arrived, %d were sent", p.sent, n)
 	}
-	if p.more > 0 && seq > p.last.seq && p.hand(&arrival{gap: &gap{after: p.last, missing: p.more}}) {
+	if p.more > 0 && seq > p.last.seq && p.hand(&arrival{gap: &gap{after: p.last, seen: p.horizon.Load(), missing: p.more}}) {
 		p.more = 0
 	}
 	p.pass(seq)

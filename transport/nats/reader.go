@@ -90,7 +90,7 @@ func (r *reader) open(ctx context.Context, after observer.Position) error {
 	}
 	first := again.State.FirstSeq
 	if !again.Created.Equal(info.Created) || again.State.LastSeq < info.State.LastSeq ||
-		info.State.FirstSeq <= start.seq && start.seq < first {
+		start.seq > 0 && info.State.FirstSeq <= start.seq && start.seq < first {
 		return errors.New("the stream changed while it was opened")
 	}
 	if broken != nil {

@@ -238,6 +238,21 @@ func TestLargeMessage(t *testing.T) {
 	}
 }
 
+func TestHeadOfAnEmptyStream(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, testenv.NATS(t), 1)
+	source := b.source(t)
+	head, err := source.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSilence(t, open(t, source, head))
+	b.fill(t, 1, 2)
+	if diff := cmp.Diff(names(1, 2), idsOf(read(t, open(t, source, head), 2))); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestBacklogAndHead(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, testenv.NATS(t), 1)
