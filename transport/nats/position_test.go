@@ -29,6 +29,27 @@ func TestPositionText(t *testing.T) {
 	}
 }
 
+func TestSameMessage(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(5, 7)
+	for _, tt := range []struct {
+		p    point
+		at   time.Time
+		id   string
+		want bool
+	}{
+		{p: point{at: now.UnixNano(), mark: mark("a")}, at: now, id: "a", want: true},
+		{p: point{at: now.UnixNano(), mark: mark("a")}, at: now, id: "b"},
+		{p: point{at: now.UnixNano(), mark: mark("a")}, at: now.Add(1), id: "a"},
+		{p: point{at: now.UnixNano()}, at: now, id: "b", want: true}, // the head of a stream
+		{p: point{at: now.UnixNano()}, at: now.Add(1), id: "b"},
+	} {
+		if got := tt.p.is(tt.at, tt.id); got != tt.want {
+			t.Errorf("%+v is that of %s with the id %q: %v", tt.p, tt.at, tt.id, got)
+		}
+	}
+}
+
 func FuzzPosition(f *testing.F) {
 	f.Add("1:a:5:b:mark")
 	f.Add("1:-1:0:+2:")

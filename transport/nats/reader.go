@@ -88,9 +88,7 @@ func (r *reader) open(ctx context.Context, after observer.Position) error {
 	if err != nil {
 		return err
 	}
-	first := again.State.FirstSeq
-	if !again.Created.Equal(info.Created) || again.State.LastSeq < info.State.LastSeq ||
-		start.seq > 0 && info.State.FirstSeq <= start.seq && start.seq < first {
+	if changed(info, again, start) {
 		return errors.New("the stream changed while it was opened")
 	}
 	if broken != nil {
@@ -100,6 +98,13 @@ func (r *reader) open(ctx context.Context, after observer.Position) error {
 		r.passing = time.NewTicker(r.src.cfg.Passing)
 	}
 	return r.pull.start()
+}
+
+// changed reports whether what was found in a stream no longer holds.
+func changed(before, now *jetstream.StreamInfo, start beginning) bool {
+	was, is := before.State, now.State
+	return !now.Created.Equal(before.Created) || is.LastSeq < was.LastSeq ||
+		start.seq > 0 && was.FirstSeq <= start.seq && start.seq < is.FirstSeq
 }
 
 // consume makes the consumer and subscribes to what it will send.
