@@ -153,13 +153,14 @@ func (h *handled) Handle(_ context.Context, e *observer.Event) error {
 }
 
 // relay runs a relay for each partition until stop is called.
-func (h *handled) relay(t *testing.T, b *bench, store observer.CheckpointStore, partitions int) (stop func()) {
+func (h *handled) relay(t *testing.T, b *bench, store observer.CheckpointStore, partitions int, change ...func(*nats.SourceConfig)) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	for p := range partitions {
 		r := relay.New(relay.Config{
-			Source: b.source(t, func(c *nats.SourceConfig) { c.Partition, c.BatchSize = p, 50 }), Handler: h, Checkpoints: store,
+			Source:  b.source(t, append(change, func(c *nats.SourceConfig) { c.Partition, c.BatchSize = p, 50 })...),
+			Handler: h, Checkpoints: store,
 			Malformed: func(_ context.Context, m *observer.Malformed) error { return fmt.Errorf("malformed: %s", m.Reason) },
 			Logger:    slog.New(slog.DiscardHandler), Reopen: backoff.Policy{Initial: 10 * time.Millisecond, Max: 100 * time.Millisecond},
 		})
@@ -214,4 +215,39 @@ func firsts(ids []string) []string {
 		}
 	}
 	return list
+}
+
+// TestRelayOverACluster kills the three servers of a cluster one after the other
+// while a partition is published to and relayed.
+func TestRelayOverACluster(t *testing.T) {
+	t.Parallel()
+	const entities, each = 5, 200
+	cluster := testenv.NATSCluster(t, 3, testenv.NATSOptions{})
+	b := newBench(t, cluster.URL(), 1, func(c *nats.StreamConfig) { c.Replicas = 3 })
+	seen := &breaks{}
+	h := &handled{byEntity: map[string][]string{}}
+	stop := h.relay(t, b, memory.New(memory.Config{}), 1, seen.into)
+	published := make(chan error, 1)
+	go func() { published <- b.publishAll(t.Context(), entities, each) }()
+	for i, server := range cluster {
+		h.wait(t, (i+1)*entities*each/5)
+		server.Kill(t)
+		h.wait(t, (i+1)*entities*each/5+entities*each/20)
+		server.Restart(t)
+	}
+	if err := <-published; err != nil {
+		t.Fatal(err)
+	}
+	h.waitDistinct(t, entities*each)
+	stop()
+	for e := range entities {
+		var want []string
+		for n := range each {
+			want = append(want, eventID(e, n))
+		}
+		if diff := cmp.Diff(want, h.byEntity[strconv.Itoa(e)]); diff != "" {
+			t.Errorf("entity %d (-want +got):\n%s", e, diff)
+		}
+	}
+	seen.want(t)
 }
