@@ -19,6 +19,9 @@ const (
 	// pruneBatch is how many deliveries are removed at once: few enough that
 	// those who want to write meanwhile do not notice.
 	pruneBatch = 1000
+	// keepReceipts is how long a reconciler may be away: a receipt that is gone makes
+	// it publish again what was handled.
+	keepReceipts = 30 * 24 * time.Hour
 	// keepLeases is how long it can be seen who held a lease that has ended.
 	keepLeases = time.Hour
 )
@@ -39,6 +42,13 @@ func (a *App) prune(ctx context.Context) error {
 		regularly(ctx, func() {
 			if err := a.pruneDedup(ctx); err != nil && ctx.Err() == nil {
 				a.logger.Warn("marks of handled deliveries could not be pruned; trying again later", "error", err)
+			}
+		})
+	})
+	all.Go(func() {
+		regularly(ctx, func() {
+			if _, err := a.topology.Store.PruneReceipts(ctx, keepReceipts, pruneBatch); err != nil && ctx.Err() == nil {
+				a.logger.Warn("old receipts could not be pruned; trying again later", "error", err)
 			}
 		})
 	})
@@ -73,7 +83,7 @@ func (a *App) pruneOne(ctx context.Context, db topology.Database) error {
 	if db.Config.Retention <= 0 {
 		return nil
 	}
-	cp, err := a.topology.Store.LoadCheckpoint(ctx, db.Config.Name)
+	cp, err := a.topology.Store.LoadCheckpoint(ctx, a.topology.HandledName(db.Config.Name))
 	if errors.Is(err, observer.ErrNotFound) {
 		return nil
 	}

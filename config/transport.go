@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -222,4 +223,9 @@ func (s *scope) givenBelow(section reflect.Type) []string {
 		}
 	}
 	return paths
+}
+
+// Looks reports whether the workers look at the changes of a database.
+func (n NATS) Looks(database string) bool {
+	return len(n.Databases) == 0 || slices.Contains(n.Databases, database)
 }

@@ -20,6 +20,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -120,6 +121,9 @@ type Relay struct {
 	saved receipts
 	// fence ends the reading because the lease is lost.
 	fence context.CancelCauseFunc
+	// opened is when the stream that is read was opened, in Unix time; 0 while there is
+	// none.
+	opened atomic.Int64
 	// stalled is how long the reader waits for a place before it says so.
 	stalled time.Duration
 }

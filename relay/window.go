@@ -2,6 +2,7 @@ package relay
 
 import (
 	"sync"
+	"time"
 
 	"github.com/fraiseql/observer"
 )
@@ -26,6 +27,7 @@ type entry struct {
 	id       string
 	position observer.Position
 	done     bool
+	read     time.Time
 }
 
 // seen says where a message that will be read again stands.
@@ -73,7 +75,7 @@ func (w *window) add(id string, at observer.Position) (seq uint64, fresh bool, s
 		return 0, false, 1 // it has its entry: give back the place taken for this one
 	}
 	seq = w.first + uint64(len(w.entries))
-	w.entries = append(w.entries, entry{id: id, position: at, done: before == inCheckpoint})
+	w.entries = append(w.entries, entry{id: id, position: at, done: before == inCheckpoint, read: time.Now()})
 	if before == inCheckpoint {
 		return seq, false, w.advance()
 	}
@@ -121,6 +123,16 @@ func (w *window) checkpoint() observer.Checkpoint {
 		}
 	}
 	return cp
+}
+
+// since is when the oldest unhandled message was read; zero when there is none.
+func (w *window) since() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.entries) == 0 {
+		return time.Time{}
+	}
+	return w.entries[0].read
 }
 
 // oldest is the id of the oldest unhandled message, and how many are above it.

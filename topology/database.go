@@ -82,6 +82,8 @@ const (
 	reasonPaused  observer.Reason = "endpoint_paused"
 	// reasonStreamBroken: the stream does not continue what was read of it.
 	reasonStreamBroken observer.Reason = "stream_broken"
+	// reasonMissing: events that were published were never handled.
+	reasonMissing observer.Reason = "missing"
 )
 
 // rewound raises the alert of the [alert] section, if there is one. The source

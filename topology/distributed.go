@@ -38,12 +38,16 @@ func (t *Topology) publishDatabase(ctx context.Context, cfg *config.Config, name
 	if err != nil {
 		return err
 	}
-	bridge := cfg.Transport.Bridge
-	return relay.New(relay.Config{
+	size := cfg.Transport.Bridge.BatchSize
+	b := &bridge{topology: t, cfg: cfg, db: db, held: held, publisher: publisher}
+	b.relay = relay.New(relay.Config{
 		Source: db.Source, Handler: publisher, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
-		Batch: bridge.BatchSize, InFlight: bridgeInFlight * bridge.BatchSize,
-		DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
-	}).Run(ctx)
+		Batch: size, InFlight: bridgeInFlight * size, DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
+	})
+	if !t.reconciles || !t.stream.cfg.Looks(name) {
+		return b.relay.Run(ctx)
+	}
+	return both(ctx, b.relay.Run, b.verify)
 }
 
 // bridgeInFlight is how many batches are read ahead of the one that is published.
@@ -71,7 +75,10 @@ const unpublishedAction = "publish"
 func (t *Topology) keepUnpublished(ctx context.Context, database string, e *observer.Event, why error) error {
 	d := observer.NewDelivery(e, bridgeQueue(database), 0, unpublishedAction)
 	d.Queue = d.Observer
-	return t.layers.bury(ctx, t.actions.Load().malformed, d, observer.Permanent(observer.ReasonPermanent, why))
+	if err := t.layers.bury(ctx, t.actions.Load().malformed, d, why); err != nil {
+		return err
+	}
+	return t.saveReceipts(ctx, []relay.Receipt{{ID: e.ID, Origin: database}})
 }
 
 // runUnpublished publishes such an event, after the server was allowed to take it.
@@ -119,7 +126,7 @@ func (t *Topology) readPartition(ctx context.Context, cfg *config.Config, name s
 	return relay.New(relay.Config{
 		Source: source, Handler: crowded{t.Executor, t.places}, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
 		Lanes: p.MaxConcurrency, InFlight: max(p.ChannelCapacity/max(t.stream.cfg.Partitions, 1), leastInFlight),
-		CheckpointInterval: partitionCheckpoints, DrainTimeout: p.ShutdownTimeout, Logger: t.logger,
+		Receipts: t.receipts(), CheckpointInterval: partitionCheckpoints, DrainTimeout: p.ShutdownTimeout, Logger: t.logger,
 	}).Run(ctx)
 }
 

@@ -4,8 +4,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fraiseql/observer/internal/testenv"
+	"github.com/fraiseql/observer/topology"
 )
 
 // throughNATS has the changes of a shop go through a stream.
@@ -52,5 +57,80 @@ func TestBridgeAndWorker(t *testing.T) {
 	r.await(t, "/all")
 	if got := bridge.Counters.Read(); got.Done != 0 {
 		t.Errorf("the bridge ran %d deliveries", got.Done)
+	}
+}
+
+// What the stream loses before a worker reads it is published again, that and
+// nothing else.
+func TestReconcilerPublishesWhatTheStreamLost(t *testing.T) {
+	t.Parallel()
+	url := testenv.NATS(t)
+	s, r := newShop(t), newReceiver(t, func(string) int { return http.StatusOK })
+	const grace = "[transport.bridge]\nreconcile_grace = \"1s\"\n"
+	bridge := build(t, s.parse(t, throughNATS(url, "run_executors = false\n")+grace))
+	worker := func() *topology.Topology {
+		return build(t, s.parse(t, throughNATS(url, "run_bridge = false\n")+grace+observerTo("all", r.URL+"/all", "")))
+	}
+	run(t, bridge)
+	stop := run(t, worker())
+	s.exec(t, `INSERT INTO orders VALUES (1, 'new')`)
+	r.await(t, "/all")
+	stop()
+	js := jetStream(t, url)
+	before := messages(t, js)
+	for id := 2; id <= 6; id++ {
+		s.exec(t, `INSERT INTO orders VALUES (?, 'lost')`, id)
+	}
+	eventually(t, "they are published", func() bool { return messages(t, js) == before+5 })
+	stream, err := js.Stream(t.Context(), "fraiseql_events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	run(t, worker())
+	eventually(t, "they arrive", func() bool { return r.calls("/all") == 6 })
+	s.exec(t, `INSERT INTO orders VALUES (7, 'new')`)
+	eventually(t, "the reconciler has verified all", func() bool {
+		got := bridge.Reconciled()["shop"]
+		return got.Verified == 7 && got.Missing == 0
+	})
+	if got := bridge.Reconciled()["shop"]; got.Republished != 5 || r.calls("/all") != 7 {
+		t.Errorf("%d events were published again and %d arrived, want 5 and 7", got.Republished, r.calls("/all"))
+	}
+}
+
+func jetStream(t *testing.T, url string) jetstream.JetStream {
+	t.Helper()
+	conn, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+func messages(t *testing.T, js jetstream.JetStream) uint64 {
+	t.Helper()
+	stream, err := js.Stream(t.Context(), "fraiseql_events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream.CachedInfo().State.Msgs
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); !holds(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"github.com/fraiseql/observer"
@@ -22,6 +23,7 @@ import (
 	"github.com/fraiseql/observer/executor"
 	"github.com/fraiseql/observer/internal/outbound"
 	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/reconcile"
 	"github.com/fraiseql/observer/store/redis"
 )
 
@@ -46,6 +48,11 @@ type Topology struct {
 	stream   *stream       // nil unless events go through NATS
 	places   chan struct{} // one for each event of the stream that is handled
 
+	// reconciles: what was published is compared with what was handled.
+	reconciles  bool
+	reconciling sync.Mutex
+	verifiers   map[string]*reconcile.Verifier // by database
+
 	layers  *layers
 	actions atomic.Pointer[actions]
 	network *outbound.Network
@@ -69,6 +76,7 @@ func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topol
 	}
 	t := &Topology{
 		Store: store, redis: client, Counters: &middleware.Counters{}, Owner: owner(), logger: logger, executes: cfg.Transport.RunExecutors || !cfg.Transport.Distributed(),
+		reconciles: cfg.Transport.Distributed() && cfg.Transport.Bridge.Reconcile, verifiers: map[string]*reconcile.Verifier{},
 		network: cfg.Network.Outbound(),
 	}
 	if err := t.buildLayers(ctx, cfg); err != nil {

@@ -60,10 +60,10 @@ func decode(m *record) (*observer.Event, error) {
 	if rest := bytes.TrimSpace(m.data[endOfObject(m.data):]); len(rest) > 0 {
 		return nil, fmt.Errorf("there is something behind the event: %.60q", rest)
 	}
-	for _, key := range []string{client.MsgIdHdr, eventIDHeader} {
-		if id := m.header.Get(key); id != "" && id != headerText(e.ID) {
-			return nil, fmt.Errorf("the header %s is %q, the id of the event %q: they must be the same", key, id, e.ID)
-		}
+	// The id of the message is another one where the server took that of the event
+	// for a duplicate.
+	if id := eventID(m.header); id != "" && id != headerText(e.ID) {
+		return nil, fmt.Errorf("the headers say that the id of the event is %q, and it is %q: they must be the same", id, e.ID)
 	}
 	if e.EntityType == "" {
 		return nil, errors.New("entity_type is missing")

@@ -1,0 +1,219 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/fraiseql/observer"
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/lease"
+	"github.com/fraiseql/observer/reconcile"
+	"github.com/fraiseql/observer/relay"
+	"github.com/fraiseql/observer/transport/nats"
+)
+
+// reconcileName is the name of the checkpoint up to which the changes of a database
+// are known to be handled by the workers.
+func reconcileName(database string) string { return "reconcile/" + database }
+
+// HandledName is the name of the checkpoint up to which the log of a database need
+// not be kept.
+func (t *Topology) HandledName(database string) string {
+	if t.reconciles {
+		return reconcileName(database)
+	}
+	return database
+}
+
+// Reconciled says what the reconcilers of this process did, by database. A
+// database that another process reads is not among them.
+func (t *Topology) Reconciled() map[string]reconcile.Stats {
+	t.reconciling.Lock()
+	defer t.reconciling.Unlock()
+	all := map[string]reconcile.Stats{}
+	for name, v := range t.verifiers {
+		all[name] = v.Stats()
+	}
+	return all
+}
+
+// bridge is what publishes a database and finds out what got lost.
+type bridge struct {
+	topology  *Topology
+	cfg       *config.Config
+	db        Database
+	held      *lease.Held
+	publisher *nats.Publisher
+	relay     *relay.Relay
+}
+
+// verify compares the log with what the workers have handled, until ctx ends.
+func (b *bridge) verify(ctx context.Context) error {
+	t, name := b.topology, reconcileName(b.db.Config.Name)
+	l := observer.Lease{Name: b.held.Name(), Term: b.held.Term()}
+	if err := reconcile.Begin(ctx, t.Store, name, b.db.Config.Name, l); err != nil {
+		return fmt.Errorf("reconcile database %s: %w", b.db.Config.Name, err)
+	}
+	verifier := reconcile.New(reconcile.Config{
+		Group: t.stream.group(), Database: b.db.Config.Name, Receipts: t.Store, Grace: b.cfg.Transport.Bridge.Grace,
+		Progress:  t.progress,
+		Published: func(at time.Time) bool { return b.relay.CaughtUp(at, b.margin()) },
+		Republish: func(ctx context.Context, events []*observer.Event) error {
+			if err := b.held.Await(ctx); err != nil {
+				return err
+			}
+			return b.publisher.Republish(ctx, events)
+		},
+		Alert: func(ctx context.Context, n int, first string) {
+			t.alert(ctx, reasonMissing, "database "+b.db.Config.Name,
+				strconv.Itoa(n)+" events were published and never handled, the first of them "+first+"; they are published again")
+		},
+		Logger: t.logger,
+	})
+	t.enter(b.db.Config.Name, verifier)
+	defer t.leave(b.db.Config.Name, verifier)
+	slow := b.db.Config
+	slow.PollInterval = max(slow.PollInterval, verifyPoll)
+	return relay.New(relay.Config{
+		Source:  renamed{NewSource(slow, nil, t.logger), name},
+		Handler: selected{verifier, b.cfg.Transport.NATS}, Malformed: func(context.Context, *observer.Malformed) error { return nil },
+		Checkpoints: t.Store, Lease: b.held, Batch: verifyBatch, InFlight: 2 * verifyBatch,
+		Saved: func(ctx context.Context, handled []relay.Receipt) {
+			ids := make([]string, len(handled))
+			for i, r := range handled {
+				ids[i] = r.ID
+			}
+			verifier.Saved(ctx, ids)
+		},
+		DrainTimeout: time.Second, Logger: t.logger,
+	}).Run(ctx)
+}
+
+const (
+	// verifyBatch is how many events are verified together: they wait for each other.
+	verifyBatch = 20_000
+	// verifyPoll is how often an idle log is looked at to verify it.
+	verifyPoll = 5 * time.Second
+)
+
+// margin is how long after a commit the bridge may see it.
+func (b *bridge) margin() time.Duration { return 2*b.db.Config.PollInterval + 2*time.Second }
+
+func (t *Topology) enter(name string, v *reconcile.Verifier) {
+	t.reconciling.Lock()
+	defer t.reconciling.Unlock()
+	t.verifiers[name] = v
+}
+
+func (t *Topology) leave(name string, v *reconcile.Verifier) {
+	t.reconciling.Lock()
+	defer t.reconciling.Unlock()
+	if t.verifiers[name] == v {
+		delete(t.verifiers, name)
+	}
+}
+
+// progress is how far the stream goes, and the workers in it.
+func (t *Topology) progress(ctx context.Context) (p reconcile.Progress, err error) {
+	for i := range t.stream.cfg.Partitions {
+		source, err := t.stream.source(ctx, i)
+		if err != nil {
+			return p, err
+		}
+		reach, err := source.Reach(ctx, func(ctx context.Context) (observer.Position, error) {
+			cp, err := t.Store.LoadCheckpoint(ctx, source.Name())
+			if errors.Is(err, observer.ErrNotFound) {
+				err = nil
+			}
+			return cp.Position, err
+		})
+		if err != nil {
+			return p, err
+		}
+		if p.Life != "" && p.Life != reach.Life {
+			return p, errReplaced
+		}
+		p.Life = reach.Life
+		p.Partitions = append(p.Partitions, reconcile.Partition{Last: reach.Last, Handled: reach.Passed})
+	}
+	return p, nil
+}
+
+var errReplaced = errors.New("the stream was replaced while it was looked at")
+
+// receipts is what a worker tells of, nil when nobody wants to know.
+func (t *Topology) receipts() func(context.Context, []relay.Receipt) error {
+	if !t.reconciles {
+		return nil
+	}
+	return t.saveReceipts
+}
+
+// saveReceipts tells the reconcilers what this worker has handled.
+func (t *Topology) saveReceipts(ctx context.Context, handled []relay.Receipt) error {
+	if !t.reconciles {
+		return nil
+	}
+	byDatabase := map[string][]string{}
+	for _, r := range handled {
+		if r.Origin != "" && r.ID != "" {
+			byDatabase[r.Origin] = append(byDatabase[r.Origin], r.ID)
+		}
+	}
+	if len(byDatabase) == 0 {
+		return nil
+	}
+	return t.Store.SaveReceipts(ctx, t.stream.group(), byDatabase)
+}
+
+// renamed is a source whose progress is kept under another name.
+type renamed struct {
+	observer.Source
+
+	name string
+}
+
+// Name is the other name.
+func (r renamed) Name() string { return r.name }
+
+// selected has verified only what the workers look at.
+type selected struct {
+	*reconcile.Verifier
+
+	by config.NATS
+}
+
+// HandleBatch implements [observer.BatchHandler].
+func (s selected) HandleBatch(ctx context.Context, events []*observer.Event) error {
+	if len(s.by.Entities) > 0 || len(s.by.Tenants) > 0 {
+		events = slices.DeleteFunc(slices.Clone(events), func(e *observer.Event) bool {
+			return len(s.by.Entities) > 0 && !slices.Contains(s.by.Entities, e.EntityType) ||
+				len(s.by.Tenants) > 0 && !slices.Contains(s.by.Tenants, e.TenantID)
+		})
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	return s.Verifier.HandleBatch(ctx, events)
+}
+
+// both runs two things side by side, and ends both when one ends.
+func both(ctx context.Context, a, b func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var errs [2]error
+	var running sync.WaitGroup
+	for i, run := range []func(context.Context) error{a, b} {
+		running.Go(func() {
+			defer cancel()
+			errs[i] = run(ctx)
+		})
+	}
+	running.Wait()
+	return errors.Join(errs[:]...)
+}
