@@ -2,19 +2,15 @@ package nats
 
 import (
 	"cmp"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
-	"os"
 	"strings"
 
 	client "github.com/nats-io/nats.go"
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/connection"
+	"github.com/fraiseql/observer/internal/natsclient"
 	"github.com/fraiseql/observer/internal/outbound"
 	"github.com/fraiseql/observer/template"
 )
@@ -36,9 +32,13 @@ func New(cfg Config, dial connection.Dial) (*Action, error) {
 	if err := errors.Join(b.errs...); err != nil {
 		return nil, err
 	}
+	urls := make([]string, len(servers))
+	for i, s := range servers {
+		urls[i] = s.URL
+	}
 	a.redactor = b.redactor
 	a.endpoint = outbound.Endpoint(a.redactor, "nats", a.place, "", false)
-	a.link = connection.New(opener{servers, options, dial}.open, (*link).close, (*link).alive)
+	a.link = connection.New(opener{urls, options, dial}.open, (*link).close, (*link).alive)
 	return a, nil
 }
 
@@ -48,6 +48,13 @@ type builder struct {
 	errs     []error
 }
 
+// join adds an error that names its field.
+func (b *builder) join(err error) {
+	if err != nil {
+		b.errs = append(b.errs, err)
+	}
+}
+
 func (b *builder) check(field string, err error) {
 	if err != nil {
 		b.errs = append(b.errs, &observer.FieldError{Field: field, Err: err})
@@ -55,24 +62,12 @@ func (b *builder) check(field string, err error) {
 }
 
 // servers never repeats the URL in its errors: it is a secret.
-func (b *builder) servers() (servers, places []string) {
-	if b.cfg.URL.IsZero() {
-		b.check("url", errors.New("is required"))
-	}
-	for server := range strings.SplitSeq(b.cfg.URL.Reveal(), ",") {
-		if server = strings.TrimSpace(server); server == "" {
-			continue
-		}
-		u, err := url.Parse(server)
-		if err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "" {
-			b.check("url", errors.New("is not the URL of a NATS server (nats://host:4222, or tls://host:4222)"))
-			continue
-		}
-		password, _ := u.User.Password()
-		// A user without a password is a token.
-		b.redactor = b.redactor.With(observer.NewSecret(server), observer.NewSecret(cmp.Or(password, u.User.Username())))
-		servers = append(servers, server)
-		places = append(places, net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "4222")))
+func (b *builder) servers() (servers []natsclient.Server, places []string) {
+	servers, err := natsclient.Servers(b.cfg.URL)
+	b.check("url", err)
+	for _, s := range servers {
+		b.redactor = b.redactor.With(observer.NewSecret(s.URL), s.Secret)
+		places = append(places, s.Place)
 	}
 	return servers, places
 }
@@ -84,45 +79,18 @@ func (b *builder) options() []client.Option {
 		client.Name("fraiseql-observer"), client.NoReconnect(), client.SkipHostLookup(),
 		client.IgnoreDiscoveredServers(), client.Timeout(connectTime),
 	}
-	switch {
-	case b.cfg.CredentialsFile != "" && !b.cfg.Credentials.IsZero():
-		b.check("credentials_file", errors.New("means the same as credentials; set one of them"))
-	case !b.cfg.Credentials.IsZero():
-		options = append(options, client.UserCredentialBytes([]byte(b.cfg.Credentials.Reveal())))
-	case b.cfg.CredentialsFile != "":
-		_, err := os.Stat(b.cfg.CredentialsFile)
-		b.check("credentials_file", err)
-		options = append(options, client.UserCredentials(b.cfg.CredentialsFile))
+	login, err := natsclient.Credentials{JWT: b.cfg.Credentials, JWTFile: b.cfg.CredentialsFile}.Option()
+	b.join(err)
+	if login != nil {
+		options = append(options, login)
 	}
 	return options
 }
 
-func (b *builder) encryption(servers []string) client.Option {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if b.cfg.CAFile != "" {
-		pem, err := os.ReadFile(b.cfg.CAFile)
-		b.check("ca_file", err)
-		cfg.RootCAs = x509.NewCertPool()
-		if err == nil && !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			b.check("ca_file", errors.New("has no certificate"))
-		}
-	}
-	switch {
-	case b.cfg.CertFile != "" && b.cfg.KeyFile != "":
-		pair, err := tls.LoadX509KeyPair(b.cfg.CertFile, b.cfg.KeyFile)
-		b.check("cert_file", err)
-		cfg.Certificates = []tls.Certificate{pair}
-	case b.cfg.CertFile != "":
-		b.check("key_file", errors.New("is required with cert_file"))
-	case b.cfg.KeyFile != "":
-		b.check("cert_file", errors.New("is required with key_file"))
-	}
-	return func(o *client.Options) error {
-		// A server that asks for TLS gets it in any case.
-		o.TLSConfig = cfg
-		o.Secure = len(servers) > 0 && strings.HasPrefix(servers[0], "tls:")
-		return nil
-	}
+func (b *builder) encryption(servers []natsclient.Server) client.Option {
+	cfg, err := natsclient.Files{CA: b.cfg.CAFile, Cert: b.cfg.CertFile, Key: b.cfg.KeyFile}.TLS()
+	b.join(err)
+	return natsclient.Encrypt(cfg, len(servers) > 0 && servers[0].TLS)
 }
 
 func (b *builder) subject(templates *template.Compiler) *template.Template {

@@ -85,6 +85,21 @@ func (c *Conn) watch() *trouble {
 	return c.trouble
 }
 
+// attended gives a context that also ends at the next trouble, after which no
+// answer comes. Its cause says which.
+func (c *Conn) attended(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	trouble := c.watch()
+	go func() {
+		select {
+		case <-trouble.came:
+			cancel(trouble.err)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(context.Canceled) }
+}
+
 // interrupt ends what waits for an answer.
 func (c *Conn) interrupt(err error) {
 	c.mu.Lock()

@@ -59,26 +59,40 @@ func publish(t testing.TB, p *Publisher, list []*observer.Event) {
 // stored are the messages of a database, in their order.
 func stored(t testing.TB, s *Stream, database string) []jetstream.Msg {
 	t.Helper()
-	consumer, err := s.conn.js.CreateConsumer(t.Context(), s.Name(), jetstream.ConsumerConfig{
+	for deadline := time.Now().Add(time.Minute); ; {
+		list, err := readStored(t.Context(), s, database)
+		if err == nil {
+			return list
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func readStored(ctx context.Context, s *Stream, database string) ([]jetstream.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // in a cluster nobody may lead just now
+	defer cancel()
+	consumer, err := s.conn.js.CreateConsumer(ctx, s.Name(), jetstream.ConsumerConfig{
 		FilterSubject: s.OfDatabase(database), AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true,
 	})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	var list []jetstream.Msg
 	for uint64(len(list)) < consumer.CachedInfo().NumPending {
 		batch, err := consumer.Fetch(1000, jetstream.FetchMaxWait(time.Second))
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		for msg := range batch.Messages() {
 			list = append(list, msg)
 		}
-		if batch.Error() != nil {
-			t.Fatal(batch.Error())
+		if err := errors.Join(batch.Error(), ctx.Err()); err != nil {
+			return nil, err
 		}
 	}
-	return list
+	return list, nil
 }
 
 // checkStored compares the ids in the stream with those of events.

@@ -82,11 +82,16 @@ func (p *Publisher) duplicates(ctx context.Context, sent []*parcel) error {
 		p.tail = nil
 		return nil
 	}
-	err := p.sendSingly(ctx, sent)
+	attended, end := p.stream.conn.attended(ctx)
+	defer end()
+	err := p.sendSingly(attended, sent)
 	if err == nil {
 		return nil
 	}
 	p.tail = nil
+	if attended.Err() != nil {
+		err = context.Cause(attended)
+	}
 	if refusal, ok := errors.AsType[*jetstream.APIError](err); ok && (refusal.ErrorCode == codeWrongLast || refusal.ErrorCode == codeWrongLastBusy) {
 		return nil
 	}
@@ -111,6 +116,8 @@ func (p *Publisher) refused(refusal *jetstream.APIError) error {
 
 // remake makes a stream that is gone.
 func (p *Publisher) remake(ctx context.Context, cause error) error {
+	ctx, end := p.stream.conn.attended(ctx)
+	defer end()
 	if _, err := p.stream.State(ctx); !errors.Is(err, observer.ErrNotFound) {
 		if err == nil {
 			err = describe(p.stream.cfg.Name, cause)

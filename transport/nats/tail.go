@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	client "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -57,27 +58,52 @@ const lookTime = 30 * time.Second
 // look reads the tail. The sequence of the last message comes from a reading that
 // sees a batch whole or not at all; the ids are those up to it.
 func (p *Publisher) look(ctx context.Context) (*tail, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	ctx, cancel := context.WithTimeoutCause(ctx, lookTime, errors.New("no answer from the server within "+lookTime.String()))
 	defer cancel()
-	stream, err := p.stream.conn.js.Stream(ctx, p.stream.cfg.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return newTail(0, p.cfg.Recall), nil // publishing makes it
+	ctx, end := p.stream.conn.attended(ctx)
+	defer end()
+	t, err := p.lookNow(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
-	if err != nil {
-		return nil, err
+	return t, err
+}
+
+func (p *Publisher) lookNow(ctx context.Context) (*tail, error) {
+	asked, cancel := context.WithTimeoutCause(ctx, p.cfg.AnswerTime, fmt.Errorf("no answer within %s: %w", p.cfg.AnswerTime, client.ErrTimeout))
+	defer cancel()
+	stream, last, err := p.lastMessage(asked)
+	if err != nil && asked.Err() != nil {
+		err = context.Cause(asked)
 	}
-	last, err := stream.GetLastMsgForSubject(ctx, p.filter)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return newTail(0, p.cfg.Recall), nil
+	t := newTail(last, p.cfg.Recall)
+	if err != nil || last == 0 {
+		return t, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read the last message of database %s: %w", p.cfg.Database, err)
-	}
-	t := newTail(last.Sequence, p.cfg.Recall)
 	if err := p.recall(ctx, stream, t); err != nil {
 		return nil, fmt.Errorf("read back what is published of database %s: %w", p.cfg.Database, err)
 	}
 	return t, nil
+}
+
+// lastMessage is the sequence of the last message of the database, 0 when there
+// is none, or no stream: publishing makes it.
+func (p *Publisher) lastMessage(ctx context.Context) (jetstream.Stream, uint64, error) {
+	stream, err := p.stream.conn.js.Stream(ctx, p.stream.cfg.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	last, err := stream.GetLastMsgForSubject(ctx, p.filter)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return stream, 0, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the last message of database %s: %w", p.cfg.Database, err)
+	}
+	return stream, last.Sequence, nil
 }
 
 // recall reads the ids up to the last message.
@@ -88,14 +114,17 @@ func (p *Publisher) recall(ctx context.Context, stream jetstream.Stream, t *tail
 	}
 	defer func() {
 		// The server removes it soon if this does not.
-		_ = stream.DeleteConsumer(context.WithoutCancel(ctx), consumer.CachedInfo().Name)
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_ = stream.DeleteConsumer(ctx, consumer.CachedInfo().Name)
 	}()
 	const atOnce = 10_000
 	for pending > 0 {
-		messages, err := consumer.Fetch(int(min(pending, atOnce)), jetstream.FetchMaxWait(5*time.Second)) //nolint:gosec // at most atOnce
+		messages, err := consumer.Fetch(int(min(pending, atOnce)), jetstream.FetchMaxWait(p.cfg.AnswerTime))
 		if err != nil {
 			return err
 		}
+		before := pending
 		for msg := range messages.Messages() {
 			meta, err := msg.Metadata()
 			if err != nil {
@@ -113,6 +142,9 @@ func (p *Publisher) recall(ctx context.Context, stream jetstream.Stream, t *tail
 		if err := errors.Join(messages.Error(), ctx.Err()); err != nil {
 			return err
 		}
+		if pending == before {
+			return errors.New("the server delivers nothing")
+		}
 	}
 	return errors.New("the last message was removed meanwhile, or a replica does not have it yet")
 }
@@ -127,11 +159,13 @@ func (p *Publisher) reader(ctx context.Context, stream jetstream.Stream, last ui
 		if last >= first+back {
 			start = last - back + 1
 		}
-		consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		asked, cancel := context.WithTimeout(ctx, p.cfg.AnswerTime)
+		consumer, err := stream.CreateConsumer(asked, jetstream.ConsumerConfig{
 			Description: "fraiseql-observer: what is published of database " + p.cfg.Database, FilterSubject: p.filter, HeadersOnly: true,
 			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: start, AckPolicy: jetstream.AckNonePolicy,
 			MemoryStorage: true, Replicas: 1, InactiveThreshold: lookTime,
 		})
+		cancel()
 		if err != nil {
 			return nil, 0, err
 		}

@@ -1,84 +1,59 @@
-// Package embedded is a JetStream server inside the process, which nobody else
-// can reach: it listens nowhere. It is for trying things out, and for one process
-// that wants nothing installed.
+// Package embedded is a NATS server with JetStream inside the process, for trying
+// things out: it listens nowhere, and only its own process can connect to it.
 package embedded
 
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Config says what a server keeps and where.
-type Config struct {
-	// StoreDir is where the streams are kept, by one server at a time. It is made
-	// when it is not there. Required.
-	StoreDir string
-	// Logger receives what the server warns of; slog.Default() when nil.
-	Logger *slog.Logger
+// Server is a running server. It is made with [Start] and safe for concurrent
+// use.
+type Server struct {
+	server *server.Server
 }
 
-// Server is a running server. Make one with [Start].
-type Server struct{ server *server.Server }
+// startTime bounds the start: what is stored is read then.
+const startTime = time.Minute
 
-// startTime is how long a server may take to read its store.
-const startTime = 30 * time.Second
-
-// Start starts a server. Call [Server.Close] when done.
-func Start(cfg Config) (*Server, error) {
-	if cfg.StoreDir == "" {
-		return nil, errors.New("the directory of the store is not named")
+// Start starts a server that keeps its streams in a directory, which it makes,
+// and which no other server may use at the same time.
+func Start(dir string) (*Server, error) {
+	if dir == "" {
+		return nil, errors.New("embedded NATS: a directory for its streams is required")
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
 	s, err := server.NewServer(&server.Options{
-		ServerName: "fraiseql-observer", DontListen: true, NoSigs: true, JetStream: true, StoreDir: cfg.StoreDir,
-		// What was acknowledged is on the disk: the process may be killed.
-		SyncAlways: true,
+		ServerName: "embedded", DontListen: true, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true,
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
-	s.SetLoggerV2(logger{cfg.Logger}, false, false, false)
-	go s.Start()
+	s.Start()
+	e := &Server{server: s}
 	if !s.ReadyForConnections(startTime) {
-		s.Shutdown()
-		return nil, fmt.Errorf("it does not serve its store in %s within %s; is another process using it?", cfg.StoreDir, startTime)
+		return nil, errors.Join(fmt.Errorf("embedded NATS in %s: not ready within %s", dir, startTime), e.Close())
 	}
-	return &Server{server: s}, nil
+	if !s.JetStreamEnabled() {
+		return nil, errors.Join(fmt.Errorf("embedded NATS in %s: JetStream does not start (is the directory writable, and is there room?)", dir), e.Close())
+	}
+	return e, nil
 }
 
-// InProcessConn is a connection to the server.
-func (s *Server) InProcessConn() (net.Conn, error) { return s.server.InProcessConn() }
+// InProcessConn connects to the server.
+func (e *Server) InProcessConn() (net.Conn, error) { return e.server.InProcessConn() }
 
-// Close ends the server. What it acknowledged is stored.
-func (s *Server) Close() error {
-	s.server.Shutdown()
-	s.server.WaitForShutdown()
+// Close ends the server and returns when everything is written. Connections to
+// it should be closed before.
+func (e *Server) Close() error {
+	e.server.Shutdown()
+	e.server.WaitForShutdown()
 	return nil
 }
-
-// logger hands over what a person should know.
-type logger struct{ to *slog.Logger }
-
-func (l logger) Noticef(format string, v ...any) {
-	l.to.Debug("embedded NATS server", "notice", fmt.Sprintf(format, v...))
-}
-func (l logger) Warnf(format string, v ...any) {
-	l.to.Warn("embedded NATS server", "warning", fmt.Sprintf(format, v...))
-}
-
-func (l logger) Fatalf(format string, v ...any) {
-	l.to.Error("embedded NATS server", "error", fmt.Sprintf(format, v...))
-}
-
-func (l logger) Errorf(format string, v ...any) {
-	l.to.Error("embedded NATS server", "error", fmt.Sprintf(format, v...))
-}
-func (logger) Debugf(string, ...any) {}
-func (logger) Tracef(string, ...any) {}
