@@ -51,7 +51,8 @@ func newBatch(events []*observer.Event, now time.Time) *batch {
 	return &batch{lacking: events, read: now, since: now}
 }
 
-// asks reports whether it is time to look at positions.
+// asks reports whether it is time to look at positions: to note a barrier, or to
+// see whether it is passed.
 func (b *batch) asks(now time.Time, grace time.Duration) bool {
 	if b.barrier != nil {
 		return now.Sub(b.barrier.noted) >= grace
@@ -61,7 +62,7 @@ func (b *batch) asks(now time.Time, grace time.Duration) bool {
 
 // passed reports whether all that the stream held at the barrier is handled. It
 // notes a barrier where there is none, or none that can be passed any more.
-func (b *batch) passed(at Progress, now time.Time, grace time.Duration) bool {
+func (b *batch) passed(at Progress, now time.Time) bool {
 	if b.barrier == nil || !b.barrier.stands(at) {
 		b.barrier = newBarrier(at, now)
 		return false
@@ -71,7 +72,7 @@ func (b *batch) passed(at Progress, now time.Time, grace time.Duration) bool {
 			return false
 		}
 	}
-	return now.Sub(b.barrier.noted) >= grace
+	return true
 }
 
 func newBarrier(at Progress, now time.Time) *barrier {

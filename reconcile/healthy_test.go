@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// While nothing is lost nothing is published again, whatever else goes on.
-func TestHealthyMeansZero(t *testing.T) {
-	t.Parallel()
-	for name, during := range map[string]func(w *world){
+// troubles are what happens to a world that loses nothing.
+func troubles() map[string]func(w *world) {
+	return map[string]func(w *world){
 		"under load": func(w *world) {
 			for range 600 {
 				w.commit(100)
@@ -79,7 +78,13 @@ func TestHealthyMeansZero(t *testing.T) {
 				w.change(func() { w.remake(10) }) // some are handled twice
 			}
 		},
-	} {
+	}
+}
+
+// While nothing is lost nothing is published again, whatever else goes on.
+func TestHealthyMeansZero(t *testing.T) {
+	t.Parallel()
+	for name, during := range troubles() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -117,6 +122,11 @@ func TestRestartsPublishNothing(t *testing.T) {
 				for i := range 120 {
 					w.commit(70)
 					<-time.After(time.Duration(i*37%101)*time.Millisecond + time.Second)
+					if kill {
+						w.change(func() { w.dead = true })
+						w.commit(30)
+						<-time.After(600 * time.Millisecond)
+					}
 					stop(kill)
 					v, stop = w.verify(w.config())
 				}

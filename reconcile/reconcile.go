@@ -163,7 +163,7 @@ func (v *Verifier) look(ctx context.Context, b *batch) (done bool, err error) {
 	if len(b.lacking) == 0 {
 		return true, nil
 	}
-	if asked && b.passed(at, time.Now(), v.grace(b)) {
+	if asked && b.passed(at, time.Now()) {
 		return false, v.republish(ctx, b)
 	}
 	return false, nil

@@ -22,7 +22,7 @@ import (
 
 const (
 	group = "workers"
-	// tick is how often the bridge and the workers of a world do something.
+	// tick is how often the bridge and the workers of most worlds do something.
 	tick = 50 * time.Millisecond
 )
 
@@ -49,7 +49,9 @@ type world struct {
 	publishes, handles int
 	// storeAway and streamAway: nobody gets an answer.
 	storeAway, streamAway bool
-	// dead: the process of the verifier was killed.
+	// held is how many receipts the verifier holds.
+	held func() int
+	// dead: no checkpoint of the verifier is saved any more.
 	dead bool
 }
 
@@ -71,6 +73,11 @@ var errAway = errors.New("nobody answers")
 // newWorld is one in which everything works.
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOf(t, tick)
+}
+
+func newWorldOf(t *testing.T, every time.Duration) *world {
+	t.Helper()
 	w := &world{
 		t: t, log: memory.New("shop"), store: memorystore.New(memorystore.Config{}), life: 1,
 		handled: map[string]int{}, lost: map[string]int{}, again: map[string]int{}, publishes: 1000, handles: 1000,
@@ -78,7 +85,7 @@ func newWorld(t *testing.T) *world {
 	for range 4 {
 		w.parts = append(w.parts, &part{atLife: 1})
 	}
-	go w.run(t.Context())
+	go w.run(t.Context(), every)
 	return w
 }
 
@@ -100,18 +107,18 @@ func (w *world) commit(n int) {
 			EntityType: "Order", EntityID: strconv.Itoa(i), Timestamp: time.Now(),
 		}
 		w.events, w.committed = append(w.events, e), append(w.committed, time.Now())
-		w.log.Append(e)
 	}
+	w.log.Append(w.events[len(w.events)-n:]...)
 }
 
-func (w *world) run(ctx context.Context) {
+func (w *world) run(ctx context.Context, every time.Duration) {
 	for ctx.Err() == nil {
 		w.change(func() {
 			w.publish()
 			w.work()
 		})
 		select {
-		case <-time.After(tick):
+		case <-time.After(every):
 		case <-ctx.Done():
 		}
 	}
@@ -150,7 +157,7 @@ func (w *world) work() {
 		for _, id := range ids {
 			w.handled[id]++
 		}
-		if err := w.store.SaveReceipts(w.t.Context(), group, map[string][]string{"shop": ids}); err != nil {
+		if err := w.store.SaveReceipts(context.WithoutCancel(w.t.Context()), group, map[string][]string{"shop": ids}); err != nil {
 			w.t.Error(err)
 		}
 	}
@@ -230,10 +237,10 @@ type storeOf struct {
 	w *world
 }
 
-func (s storeOf) err(gone bool) error {
+func (s storeOf) err(checkpoint bool) error {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
-	if s.w.storeAway || gone && s.w.dead {
+	if s.w.storeAway || checkpoint && s.w.dead {
 		return errAway
 	}
 	return nil
@@ -247,7 +254,7 @@ func (s storeOf) Receipts(ctx context.Context, group, database string, after int
 }
 
 func (s storeOf) RemoveReceipts(ctx context.Context, group, database string, seqs ...int64) error {
-	if err := s.err(true); err != nil {
+	if err := s.err(false); err != nil {
 		return err
 	}
 	return s.Store.RemoveReceipts(ctx, group, database, seqs...)
@@ -338,7 +345,7 @@ func (w *world) wantEnd(v *reconcile.Verifier, lost int) {
 	if total != lost {
 		w.t.Errorf("%d events were lost, want %d", total, lost)
 	}
-	if s := v.Stats(); s.Republished != uint64(lost) || s.Waiting != 0 || s.Missing != 0 || !s.Since.IsZero() { //nolint:gosec // a length
+	if s := v.Stats(); s.Republished != uint64(lost) || s.Waiting != 0 || s.Missing != 0 || !s.Since.IsZero() {
 		w.t.Errorf("got %+v, want %d published again and nothing waiting", s, lost)
 	}
 }
