@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -30,6 +31,7 @@ type site struct {
 	server string // the URL of its PostgreSQL database
 	more   string // more keys of the database
 	queue  string // more keys of the job queue
+	ttl    string // of the leases
 	env    []string
 	daemon *exec.Cmd
 	exited chan struct{}
@@ -38,6 +40,10 @@ type site struct {
 }
 
 const sourceName = "shop"
+
+// shortTTL is how long a killed daemon keeps the next one from reading, where a
+// test does not say otherwise.
+const shortTTL = time.Second
 
 // newSite writes a configuration with the given observers. What stands before
 // the first table of the text belongs to the top level.
@@ -73,6 +79,8 @@ url = "` + s.databaseURL() + `"
 ` + s.more + s.stateText() + `
 [network]
 allow = ["127.0.0.0/8"]
+[leases]
+ttl = "` + cmp.Or(s.ttl, shortTTL.String()) + `"
 [job_queue]
 lease = "5s"
 ` + s.queue + text

@@ -119,16 +119,20 @@ func (k *killings) underLoad(r *rand.Rand, items, kills int) {
 		if k.afterwards != nil {
 			k.afterwards()
 		}
-		until := time.Now()
-		k.killed = append(k.killed, killing{from, until})
-		for event := range covered {
-			if _, before := k.first[event]; !before {
-				k.first[event] = until
-			}
-		}
+		k.note(killing{from, time.Now()}, covered)
 	}
 	stop()
 	k.start()
+}
+
+// note takes note of a kill, and of what the checkpoint that it left covers.
+func (k *killings) note(at killing, covered map[string]bool) {
+	k.killed = append(k.killed, at)
+	for event := range covered {
+		if _, before := k.first[event]; !before {
+			k.first[event] = at.until
+		}
+	}
 }
 
 // arrived reports whether every change was accepted.
