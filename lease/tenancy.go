@@ -38,6 +38,11 @@ func (t *tenancy) leave(why error) {
 // tenant runs a name and gives it back.
 func (g *Group) tenant(t *tenancy, run RunFunc) {
 	err := run(t.ctx, t.name, t.held)
+	if errors.Is(err, observer.ErrFenced) && t.held.Err() == nil {
+		// The store refused something under its term before it refused a renewal.
+		t.held.doubt()
+		g.lose(context.WithoutCancel(t.ctx), []*tenancy{t})
+	}
 	failed := t.ctx.Err() == nil && !errors.Is(err, observer.ErrFenced)
 	g.note(t, failed)
 	switch {

@@ -15,6 +15,9 @@ func (r *Relay) withFence(work, reading context.Context) context.Context {
 	}
 	return observer.WithFence(work, func(context.Context) error {
 		err := r.cfg.Lease.Await(reading)
+		if cause := context.Cause(reading); err != nil && errors.Is(cause, observer.ErrFenced) {
+			err = cause // somebody else noticed it first
+		}
 		r.lost(err)
 		return err
 	})
