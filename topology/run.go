@@ -73,6 +73,9 @@ func LeasedPartition(l observer.Lease) (name string, ok bool) {
 func (t *Topology) groupOf(cfg *config.Config, prefix string, names func() []string) *lease.Group {
 	return lease.New(lease.Config{
 		Store: t.Store, Holder: t.Owner, Prefix: prefix, Names: names, TTL: cfg.Leases.TTL, Logger: t.logger,
+		// A member that looks less often cannot tell a store that was away from one
+		// that is slow, and waits before it takes what ran out.
+		Poll: min(lease.DefaultPoll, cfg.Leases.TTL/5),
 	})
 }
 
@@ -167,7 +170,7 @@ func (t *Topology) beginUnderLease(ctx context.Context, db Database) (err error)
 	if db.Config.Start != config.StartNow {
 		return nil
 	}
-	l, err := t.Store.AcquireLease(ctx, databaseGroup+db.Config.Name, t.Owner+"/begin/"+rand.Text()[:8], lease.DefaultTTL)
+	l, err := t.Store.AcquireLease(ctx, databaseGroup+db.Config.Name, t.Owner+"/begin/"+rand.Text()[:8], t.layers.cfg.Leases.TTL)
 	if errors.Is(err, observer.ErrBusy) {
 		return nil
 	}
