@@ -22,8 +22,9 @@ const (
 	// keepReceipts is how long a reconciler may be away: a receipt that is gone makes
 	// it publish again what was handled.
 	keepReceipts = 30 * 24 * time.Hour
-	// keepLeases is how long it can be seen who held a lease that has ended.
-	keepLeases = time.Hour
+	// leaseKeep is how long a lease is kept that is over. Every process leaves one
+	// of its own. One that was cut off from the state store for longer begins anew.
+	leaseKeep = 24 * time.Hour
 )
 
 // prune removes what is handled and older than the retention, from the stored
@@ -54,8 +55,8 @@ func (a *App) prune(ctx context.Context) error {
 	})
 	all.Go(func() {
 		regularly(ctx, func() {
-			if _, err := a.topology.Store.PruneLeases(ctx, keepLeases, pruneBatch); err != nil && ctx.Err() == nil {
-				a.logger.Warn("leases that ended could not be pruned; trying again later", "error", err)
+			if err := a.pruneLeases(ctx); err != nil && ctx.Err() == nil {
+				a.logger.Warn("leases that are over could not be pruned; trying again later", "error", err)
 			}
 		})
 	})
@@ -121,6 +122,13 @@ func (a *App) pruneDeliveries(ctx context.Context) error {
 func (a *App) pruneDedup(ctx context.Context) (err error) {
 	for removed := 1; removed > 0 && err == nil; {
 		removed, err = a.topology.Store.PruneDedup(ctx, pruneBatch)
+	}
+	return err
+}
+
+func (a *App) pruneLeases(ctx context.Context) (err error) {
+	for removed := 1; removed > 0 && err == nil; {
+		removed, err = a.topology.Store.PruneLeases(ctx, leaseKeep, pruneBatch)
 	}
 	return err
 }
