@@ -93,16 +93,23 @@ func unlessStopped(ctx context.Context, err error) error {
 	return nil
 }
 
-// reach looks at every database before anything is made, so that a wrong path
-// is one line and leaves no state file behind.
+// reach looks at the databases before anything is made, so that a wrong path is
+// one line and leaves no state file behind. One that can be read is enough: the
+// daemon says which of the others cannot, and goes on trying.
 func reach(ctx context.Context, cfg *config.Config) error {
+	var errs []error
 	for _, db := range cfg.Databases {
 		source := topology.NewSource(db, nil, slog.New(slog.DiscardHandler))
-		if _, err := source.Head(ctx); err != nil {
-			return connectionError(fmt.Errorf("database %s: %w", db.Name, explain(err, db.Place())))
+		_, err := source.Head(ctx)
+		if err == nil {
+			return nil
 		}
+		errs = append(errs, fmt.Errorf("database %s: %w", db.Name, explain(err, db.Place())))
 	}
-	return nil
+	if len(errs) == 0 {
+		return nil
+	}
+	return connectionError(errors.Join(errs...))
 }
 
 // explain says what to do about a log that cannot be read. What PostgreSQL says
