@@ -29,14 +29,16 @@ type site struct {
 	on     flavour
 	dir    string
 	server string // the URL of its PostgreSQL database
-	more   string // more keys of the database
-	queue  string // more keys of the job queue
-	ttl    string // of the leases
-	env    []string
-	daemon *exec.Cmd
-	exited chan struct{}
-	starts int
-	runs   int // how many processes were launched, see runOf
+	more   string // more keys of the database, or more databases
+	// stateURL is that of a state that is not where it is by default.
+	stateURL string
+	queue    string // more keys of the job queue
+	ttl      string // of the leases
+	env      []string
+	daemon   *exec.Cmd
+	exited   chan struct{}
+	starts   int
+	runs     int // how many processes were launched, see runOf
 }
 
 const sourceName = "shop"

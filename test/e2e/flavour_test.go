@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"database/sql"
+	"fmt"
 	"net/url"
 	"os"
 	"strconv"
@@ -59,6 +60,9 @@ func (s *site) databaseURL() string {
 }
 
 func (s *site) stateText() string {
+	if s.stateURL != "" {
+		return fmt.Sprintf("[state]\nurl = %q\n", s.stateURL)
+	}
 	if s.on == onPostgres {
 		return "" // the default: in the database that is observed
 	}
