@@ -69,7 +69,7 @@ func natsNodeOf(t testing.TB, w *natsWorkspace, opts NATSOptions) *natsNode {
 	if opts.SyncAlways {
 		sync = ", sync_interval: always"
 	}
-	n.conf += fmt.Sprintf("\njetstream { store_dir: %q, max_file_store: 10GB, max_memory_store: 1GB%s }\n", n.store(), sync)
+	n.conf += fmt.Sprintf("\njetstream { store_dir: %q, max_file_store: 100GB, max_memory_store: 1GB%s }\n", n.store(), sync)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log of NATS on port %d:\n%s", n.port, tail(n.log(0)))

@@ -11,7 +11,7 @@ type violation struct {
 	files      map[string]string
 }
 
-const gomod = "module github.com/fraiseql/observer\n\nrequire (\n\tcel.dev/cel-go v0.33.2\n\tgithub.com/fsnotify/fsnotify v1.0.0\n\tmodernc.org/sqlite v1.0.0\n\tgithub.com/spf13/cobra v1.0.0\n\tgithub.com/wneessen/go-mail v0.8.1\n)\n"
+const gomod = "module github.com/fraiseql/observer\n\nrequire (\n\tcel.dev/cel-go v0.33.2\n\tgithub.com/fsnotify/fsnotify v1.0.0\n\tmodernc.org/sqlite v1.0.0\n\tgithub.com/spf13/cobra v1.0.0\n\tgithub.com/wneessen/go-mail v0.8.1\n\tgithub.com/nats-io/nats-server/v2 v2.15.2\n)\n"
 
 // importing is a package that imports the given paths.
 func importing(name string, paths ...string) string {
@@ -48,6 +48,10 @@ func layerViolations() []violation {
 		{layers, "source/postgres/changelog imports source/sqlite", one("source/postgres/changelog/x.go", importing("changelog", module+"/source/sqlite"))},
 		{layers, "source/sqlite imports source/postgres/changelog", one("source/sqlite/x.go", importing("sqlite", module+"/source/postgres/changelog"))},
 		{layers, "action/slack imports action/webhook", one("action/slack/x.go", importing("slack", module+"/action/webhook"))},
+		{layers, "transport/nats imports relay", one("transport/nats/x.go", importing("nats", module+"/relay"))},
+		{layers, "transport/nats imports source/sqlite", one("transport/nats/x.go", importing("nats", module+"/source/sqlite"))},
+		{layers, "transport/nats imports internal/outbound", one("transport/nats/x.go", importing("nats", module+"/internal/outbound"))},
+		{layers, "source/sqlite imports internal/natsclient", one("source/sqlite/x.go", importing("sqlite", module+"/internal/natsclient"))},
 		{layers, "store/memory imports template", one("store/memory/x.go", importing("memory", module+"/template"))},
 		{layers, "store/storetest imports store/memory", one("store/storetest/x.go", importing("storetest", module+"/store/memory"))},
 		{layers, "internal/backoff imports relay", one("internal/backoff/x.go", importing("backoff", module+"/relay"))},
@@ -57,6 +61,7 @@ func layerViolations() []violation {
 		{"adapters have one technology", "go-mail and modernc.org/sqlite", one("action/email/x.go", importing("email", "modernc.org/sqlite", "github.com/wneessen/go-mail"))},
 		{"dependencies stay where they belong", "relay imports modernc.org/sqlite", one("relay/x.go", importing("relay", "modernc.org/sqlite/lib"))},
 		{"dependencies stay where they belong", "app imports github.com/spf13/cobra", one("app/x.go", importing("app", "github.com/spf13/cobra"))},
+		{"dependencies stay where they belong", "transport/nats imports github.com/nats-io/nats-server/v2", one("transport/nats/x.go", importing("nats", "github.com/nats-io/nats-server/v2/server"))},
 		{"package names say what they do", "relay/util", one("relay/util/x.go", importing("util"))},
 		{"nothing is called impl", "storeImpl", one("relay/x.go", "package relay\n\ntype storeImpl struct{}\n")},
 	}

@@ -49,6 +49,8 @@ func reserved() map[string][]string {
 		"template":          {"action/", "test/"},
 		"internal/celenv":   {"condition", "template", "internal/celenv"},
 		"internal/outbound": {"action/"},
+		// Who connects to NATS.
+		"internal/natsclient": {"action/nats", "transport/nats"},
 	}
 }
 
@@ -171,6 +173,8 @@ func confined() map[string][]string {
 		"github.com/pelletier/go-toml/v2":    {"config"},
 		"github.com/caarlos0/env/v11":        {"config"},
 		"github.com/failsafe-go/failsafe-go": {"middleware"},
+		// A server is for trying things out and for tests.
+		"github.com/nats-io/nats-server/v2": {"transport/nats/embedded", "internal/testenv"},
 	}
 }
 

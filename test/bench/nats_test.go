@@ -31,6 +31,12 @@ func BenchmarkNATSPublisherAgainstBarePublish(b *testing.B) {
 	comparePublishing(b, testenv.NATS(b), published)
 }
 
+// BenchmarkNATSPublisherAgainstBarePublishSyncAlways is the same with a server in
+// its own process that writes to the disk before it answers.
+func BenchmarkNATSPublisherAgainstBarePublishSyncAlways(b *testing.B) {
+	comparePublishing(b, testenv.PrivateNATS(b, testenv.NATSOptions{SyncAlways: true}).URL(), published/10)
+}
+
 func comparePublishing(b *testing.B, url string, n int) {
 	b.Helper()
 	conn, err := nats.Connect(b.Context(), nats.Config{URL: observer.NewSecret(url)})

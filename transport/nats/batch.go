@@ -10,7 +10,6 @@ import (
 
 	client "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 )
 
 // Headers of atomic batches.
@@ -38,7 +37,8 @@ type answer struct {
 func (p *Publisher) send(ctx context.Context, parcels []*parcel) (sent []*parcel, last uint64, err error) {
 	trouble := p.stream.conn.watch()
 	nc := p.stream.conn.nc
-	b := outgoing{id: nuid.Next(), inbox: nc.NewInbox()}
+	b := outgoing{inbox: nc.NewInbox()}
+	b.id = b.inbox[strings.LastIndexByte(b.inbox, '.')+1:] // as unique as that
 	answers := make(chan *client.Msg, 4)
 	sub, err := nc.ChanSubscribe(b.inbox, answers)
 	if err != nil {

@@ -154,7 +154,7 @@ func (p *Publisher) recall(ctx context.Context, stream jetstream.Stream, t *tail
 // databases lie between them: it tries until it has enough.
 func (p *Publisher) reader(ctx context.Context, stream jetstream.Stream, last uint64) (jetstream.Consumer, uint64, error) {
 	first := max(1, stream.CachedInfo().State.FirstSeq)
-	for back := uint64(p.cfg.Recall); ; back *= 2 { //nolint:gosec // positive
+	for back := uint64(p.cfg.Recall); ; back *= 2 { //nolint:gosec // it is positive
 		start := first
 		if last >= first+back {
 			start = last - back + 1
@@ -170,7 +170,7 @@ func (p *Publisher) reader(ctx context.Context, stream jetstream.Stream, last ui
 			return nil, 0, err
 		}
 		info := consumer.CachedInfo()
-		if start == first || info.NumPending >= uint64(p.cfg.Recall) { //nolint:gosec // positive
+		if start == first || info.NumPending >= uint64(p.cfg.Recall) { //nolint:gosec // it is positive
 			return consumer, info.NumPending, nil
 		}
 		if err := stream.DeleteConsumer(ctx, info.Name); err != nil {
