@@ -84,7 +84,7 @@ func (a *App) pruneOne(ctx context.Context, db topology.Database) error {
 	if db.Config.Retention <= 0 {
 		return nil
 	}
-	cp, err := a.topology.Store.LoadCheckpoint(ctx, a.topology.HandledName(db.Config.Name))
+	cp, err := a.topology.Store.LoadCheckpoint(ctx, a.topology.HandledName(db))
 	if errors.Is(err, observer.ErrNotFound) {
 		return nil
 	}

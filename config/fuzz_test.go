@@ -80,7 +80,7 @@ func complete(t *testing.T, c *config.Config) {
 func completeTransport(t *testing.T, tr config.Transport) {
 	t.Helper()
 	n, whole := tr.NATS, tr.RunBridge && tr.RunExecutors
-	if tr.Kind == "" || !whole && (!tr.Distributed() || n.IsEmbedded()) || !tr.RunBridge && !tr.RunExecutors || tr.Bridge.TransportName == "" {
+	if tr.Kind == "" || !whole && (!tr.Distributed() || n.IsEmbedded()) || !tr.RunBridge && !tr.RunExecutors {
 		t.Errorf("transport %q, bridge %t, executors %t", tr.Kind, tr.RunBridge, tr.RunExecutors)
 	}
 	if n.URL.IsZero() || n.StreamName == "" || n.SubjectPrefix == "" || n.ConsumerName == "" || n.Partitions < 1 || n.JetStream.DedupWindow > n.JetStream.MaxAge {

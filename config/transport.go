@@ -97,10 +97,12 @@ type JetStream struct {
 
 // Bridge is what publishes the changes of a database.
 type Bridge struct {
-	// TransportName is part of the names of its checkpoints and leases.
-	TransportName string `toml:"transport_name" default:"bridge"`
+	// TransportName is part of the name of its checkpoint, which is that of the
+	// database when it is empty: a change of the transport goes on where the other one
+	// was.
+	TransportName string `toml:"transport_name" default:""`
 	// BatchSize is how many events are published at once.
-	BatchSize int `toml:"batch_size" default:"500" min:"1" max:"1000"`
+	BatchSize int `toml:"batch_size" default:"1000" min:"1" max:"1000"`
 	// PollInterval is how often an idle database is looked at; that of the database
 	// when zero.
 	PollInterval time.Duration `toml:"poll_interval_secs" default:"0" min:"0" max:"3600"`
@@ -148,7 +150,7 @@ func (t *Transport) checkHalves(s *scope) {
 func (b *Bridge) read(s *scope) {
 	const key = "transport_name"
 	s.fields(b)
-	if !s.failed(key) && !validName.MatchString(b.TransportName) {
+	if !s.failed(key) && b.TransportName != "" && !validName.MatchString(b.TransportName) {
 		s.failKey(key, nameRule)
 	}
 }
@@ -223,6 +225,14 @@ func (s *scope) givenBelow(section reflect.Type) []string {
 		}
 	}
 	return paths
+}
+
+// CheckpointName is the name of the checkpoint of a database.
+func (c *Config) CheckpointName(database string) string {
+	if name := c.Transport.Bridge.TransportName; c.Transport.Distributed() && name != "" {
+		return name + "/" + database
+	}
+	return database
 }
 
 // Looks reports whether the workers look at the changes of a database.

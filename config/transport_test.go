@@ -48,7 +48,7 @@ func TestTransportDefaults(t *testing.T) {
 				AckWait: 30 * time.Second, MaxDeliver: -1,
 			},
 		},
-		Bridge: config.Bridge{TransportName: "bridge", BatchSize: 500, NotifyChannel: "fraiseql_events", Reconcile: true, Grace: 30 * time.Second},
+		Bridge: config.Bridge{BatchSize: 1000, NotifyChannel: "fraiseql_events", Reconcile: true, Grace: 30 * time.Second},
 	}
 	c := parse(t, onlyDatabase, nil)
 	equal(t, "transport", plainly(c.Transport).lines(), want.lines())

@@ -34,6 +34,8 @@ type Source interface {
 type Database struct {
 	Config config.Database
 	Source Source
+
+	checkpoint string // the name of its checkpoint
 }
 
 // Rewound is told when a source has to go back in its log, so that changes may

@@ -41,7 +41,7 @@ func (t *Topology) publishDatabase(ctx context.Context, cfg *config.Config, name
 	size := cfg.Transport.Bridge.BatchSize
 	b := &bridge{topology: t, cfg: cfg, db: db, held: held, publisher: publisher}
 	b.relay = relay.New(relay.Config{
-		Source: db.Source, Handler: publisher, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
+		Source: renamed{db.Source, db.checkpoint}, Handler: publisher, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
 		Batch: size, InFlight: bridgeInFlight * size, DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
 	})
 	if !t.reconciles || !t.stream.cfg.Looks(name) {

@@ -23,11 +23,11 @@ func reconcileName(database string) string { return "reconcile/" + database }
 
 // HandledName is the name of the checkpoint up to which the log of a database need
 // not be kept.
-func (t *Topology) HandledName(database string) string {
-	if t.reconciles {
-		return reconcileName(database)
+func (t *Topology) HandledName(db Database) string {
+	if t.reconciles && t.stream.cfg.Looks(db.Config.Name) {
+		return reconcileName(db.Config.Name)
 	}
-	return database
+	return db.checkpoint
 }
 
 // Reconciled says what the reconcilers of this process did, by database. A
@@ -56,7 +56,7 @@ type bridge struct {
 func (b *bridge) verify(ctx context.Context) error {
 	t, name := b.topology, reconcileName(b.db.Config.Name)
 	l := observer.Lease{Name: b.held.Name(), Term: b.held.Term()}
-	if err := reconcile.Begin(ctx, t.Store, name, b.db.Config.Name, l); err != nil {
+	if err := reconcile.Begin(ctx, t.Store, name, b.db.checkpoint, l); err != nil {
 		return fmt.Errorf("reconcile database %s: %w", b.db.Config.Name, err)
 	}
 	verifier := reconcile.New(reconcile.Config{

@@ -108,7 +108,12 @@ type readFunc func(ctx context.Context, cfg *config.Config, name string, held *l
 
 func (t *Topology) buildDatabases(cfg *config.Config) {
 	for _, db := range cfg.Databases {
-		t.Databases = append(t.Databases, Database{Config: db, Source: NewSource(db, t.rewound(db.Name), t.logger)})
+		if poll := cfg.Transport.Bridge.PollInterval; poll > 0 && cfg.Transport.Distributed() {
+			db.PollInterval = poll
+		}
+		t.Databases = append(t.Databases, Database{
+			Config: db, Source: NewSource(db, t.rewound(db.Name), t.logger), checkpoint: cfg.CheckpointName(db.Name),
+		})
 	}
 }
 
@@ -196,7 +201,7 @@ func (t *Topology) beginAt(ctx context.Context, db Database, l observer.Lease) e
 	if db.Config.Start != config.StartNow {
 		return nil
 	}
-	_, err := t.Store.LoadCheckpoint(ctx, db.Config.Name)
+	_, err := t.Store.LoadCheckpoint(ctx, db.checkpoint)
 	if err == nil || !errors.Is(err, observer.ErrNotFound) {
 		return err
 	}
@@ -205,7 +210,7 @@ func (t *Topology) beginAt(ctx context.Context, db Database, l observer.Lease) e
 		return err
 	}
 	t.logger.Info("reading begins with what is committed from now on", "source", db.Config.Name)
-	return t.Store.SaveCheckpoint(ctx, db.Config.Name, observer.Checkpoint{Position: head, Lease: l.Name, Term: l.Term})
+	return t.Store.SaveCheckpoint(ctx, db.checkpoint, observer.Checkpoint{Position: head, Lease: l.Name, Term: l.Term})
 }
 
 func (t *Topology) database(name string) (Database, error) {

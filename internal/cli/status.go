@@ -161,7 +161,7 @@ func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *stat
 	for _, db := range cfg.Databases {
 		d := &databaseStatus{Name: db.Name, Kind: db.Kind(), Path: db.Place(), Reader: readers[db.Name], RetentionSeconds: int64(math.Ceil(db.Retention.Seconds()))}
 		s.Databases = append(s.Databases, d)
-		if err := d.readCheckpoint(ctx, store, s.Now); err != nil {
+		if err := d.readCheckpoint(ctx, store, cfg.CheckpointName(db.Name), s.Now); err != nil {
 			return nil, connectionError(err)
 		}
 		if detailed {
@@ -228,11 +228,11 @@ func (s *status) readDeliveries(ctx context.Context, store observer.StateStore, 
 }
 
 // readCheckpoint leaves the checkpoint nil when there is none; store may be nil.
-func (d *databaseStatus) readCheckpoint(ctx context.Context, store observer.StateStore, now time.Time) error {
+func (d *databaseStatus) readCheckpoint(ctx context.Context, store observer.StateStore, name string, now time.Time) error {
 	if store == nil {
 		return nil
 	}
-	cp, err := store.LoadCheckpoint(ctx, d.Name)
+	cp, err := store.LoadCheckpoint(ctx, name)
 	if errors.Is(err, observer.ErrNotFound) {
 		return nil
 	}
