@@ -62,7 +62,7 @@ func diagnose(ctx context.Context, cfg *config.Config) (doctor.Report, error) {
 	if db.Kind() != config.Postgres {
 		return doctor.Report{}, usageError(fmt.Errorf("doctor examines PostgreSQL databases, and %s is none: `%s status` says how it is", db.Place(), program))
 	}
-	report, err := doctor.Examine(ctx, doctor.Options{URL: db.URL, Log: db.LogName(), Checkpoint: checkpointOf(ctx, cfg, db.Name)})
+	report, err := doctor.Examine(ctx, doctor.Options{URL: db.URL, Log: db.LogName(), Checkpoint: checkpointOf(ctx, cfg, cfg.CheckpointName(db.Name))})
 	if errors.Is(err, doctor.ErrConnect) {
 		return report, connectionError(err)
 	}
