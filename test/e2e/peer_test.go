@@ -29,8 +29,14 @@ type peer struct {
 // join starts one more daemon, and returns when it runs.
 func (s *site) join() *peer {
 	s.t.Helper()
+	return s.joinAs(binary)
+}
+
+// joinAs runs one of the two programs as the daemon, with more environment.
+func (s *site) joinAs(program string, env ...string) *peer {
+	s.t.Helper()
 	p := &peer{site: s, name: fmt.Sprintf("daemon-%d.log", s.runs+1)}
-	p.cmd, p.exited = s.spawn(p.name, binary, nil, "run")
+	p.cmd, p.exited = s.spawn(p.name, program, env, "run")
 	p.run = s.runs
 	s.t.Cleanup(func() {
 		p.send(syscall.SIGKILL)
