@@ -23,8 +23,9 @@ type Partition struct {
 	// none.
 	Last uint64
 	// Handled: every message at or before it that is in the stream is handled, by the
-	// stored checkpoint of the group. It is 0 without a checkpoint, and while that is
-	// of another life of the stream.
+	// stored checkpoint of the group. It is 0 without a checkpoint, and while the
+	// checkpoint is about other messages than those in the stream now, which was made
+	// again or put back since.
 	Handled uint64
 }
 

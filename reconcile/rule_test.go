@@ -34,14 +34,14 @@ func TestPositionsAreReadBeforeReceipts(t *testing.T) {
 		cfg := w.config()
 		start := time.Now()
 		cfg.Receipts = onRead{w.store, func() {
-			if time.Since(start) < time.Hour {
+			if time.Since(start) < 10*time.Minute {
 				return
 			}
 			w.change(func() { w.handles = 1000; w.work(); w.handles = 0 })
 		}}
 		v, stop := w.verify(cfg)
 		w.commit(100)
-		<-time.After(2 * time.Hour)
+		<-time.After(20 * time.Minute)
 		w.wantEnd(v, 0)
 		stop(false)
 	})
@@ -78,9 +78,9 @@ func TestWhatWasFetchedGetsTimeInALongNewLife(t *testing.T) {
 		w.change(func() { w.handles = 0 })
 		v, stop := w.verify(w.config())
 		w.commit(1)
-		<-time.After(5 * time.Minute)
-		w.commit(100)
+		<-time.After(5*time.Minute + tick/2) // between two looks at it
 		w.change(func() { w.remake(0); w.handles = 100 })
+		w.commit(100)
 		<-time.After(10 * time.Second)
 		w.change(func() {
 			w.handled[w.events[0].ID], w.lost = 1, map[string]int{}
@@ -149,7 +149,7 @@ func ended(t *testing.T) context.Context {
 func TestReceiptsOfOthersAreForgotten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newWorldOf(t, time.Second)
 		stray := func(ids ...string) {
 			if err := w.store.SaveReceipts(t.Context(), group, map[string][]string{"shop": ids}); err != nil {
 				t.Error(err)
@@ -182,7 +182,7 @@ func TestReceiptsOfOthersAreForgotten(t *testing.T) {
 		<-time.After(time.Minute)
 		first := len(w.events) - 1
 		w.commit(400)
-		<-time.After(tick)
+		<-time.After(3 * time.Second)
 		w.change(func() {
 			for _, e := range w.events[first:] {
 				w.handled[e.ID] = 1

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -148,11 +149,13 @@ func (w *world) work() {
 		if p.atLife != w.life {
 			p.at, p.atLife = 0, w.life
 		}
+		next, _ := slices.BinarySearchFunc(p.messages, p.at+1, func(m message, seq uint64) int { return cmp.Compare(m.seq, seq) })
 		var ids []string
-		for _, m := range p.messages {
-			if m.seq > p.at && len(ids) < w.handles {
-				ids, p.at = append(ids, m.id), m.seq
-			}
+		for _, m := range p.messages[next:min(next+w.handles, len(p.messages))] {
+			ids, p.at = append(ids, m.id), m.seq
+		}
+		if len(ids) == 0 {
+			continue
 		}
 		for _, id := range ids {
 			w.handled[id]++
