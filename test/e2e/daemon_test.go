@@ -55,9 +55,15 @@ func newSite(t *testing.T, text string) *site {
 }
 
 func (s *site) begin(text string) *site {
-	t := s.t
-	t.Helper()
+	s.t.Helper()
 	s.configure(text)
+	s.tidy()
+	return s
+}
+
+// tidy ends the daemon with the test, and shows its log when that fails.
+func (s *site) tidy() {
+	t := s.t
 	t.Cleanup(func() {
 		if s.daemon != nil {
 			s.kill()
@@ -69,12 +75,11 @@ func (s *site) begin(text string) *site {
 			t.Logf("the log of the daemon:\n%s", tail(s.log(), 60))
 		}
 	})
-	return s
 }
 
 func (s *site) configure(text string) {
 	s.t.Helper()
-	text = `
+	s.write(`
 [[databases]]
 name = "` + sourceName + `"
 url = "` + s.databaseURL() + `"
@@ -85,7 +90,11 @@ allow = ["127.0.0.0/8"]
 ttl = "` + cmp.Or(s.ttl, shortTTL.String()) + `"
 [job_queue]
 lease = "5s"
-` + s.queue + text
+` + s.queue + text)
+}
+
+func (s *site) write(text string) {
+	s.t.Helper()
 	// Written aside and renamed: the daemon watches the file.
 	if err := os.WriteFile(s.path("new.toml"), []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
