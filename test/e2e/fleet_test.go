@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -11,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/internal/testenv"
+	"github.com/fraiseql/observer/topology"
 )
 
 // fleet is an installation whose changes go through a stream: databases, bridges
@@ -232,14 +236,35 @@ func (f *fleet) oracles() []oracle {
 // arrived waits until every change that was committed was accepted.
 func (f *fleet) arrived() {
 	f.t.Helper()
-	poll(f.t, 100*time.Millisecond, 2*patience, "everything arrives", func() bool {
-		for _, o := range f.oracles() {
-			if len(o.outstanding()) > 0 {
-				return false
-			}
-		}
-		return true
+	for i := range f.bases {
+		f.arrivedOf(i)
+	}
+}
+
+// arrivedOf is arrived of one database.
+func (f *fleet) arrivedOf(base int) {
+	f.t.Helper()
+	poll(f.t, 100*time.Millisecond, 2*patience, "everything of "+f.bases[base].name+" arrives", func() bool {
+		return len(f.oracles()[base].outstanding()) == 0
 	})
+}
+
+// behindOf counts the rows of the log of a database that its bridge has not
+// published.
+func (m *member) behindOf(b *base) (rows int64) {
+	m.t.Helper()
+	i := slices.Index(m.fleet.bases, b)
+	m.store(func(store observer.StateStore) {
+		cp, err := store.LoadCheckpoint(m.t.Context(), b.name)
+		if err != nil && !errors.Is(err, observer.ErrNotFound) {
+			m.t.Fatal(err)
+		}
+		source := topology.NewSource(m.loaded().Databases[i], nil, slog.New(slog.DiscardHandler))
+		if rows, _, err = source.Backlog(m.t.Context(), cp.Position); err != nil {
+			m.t.Fatal(err)
+		}
+	})
+	return rows
 }
 
 // leftNothing checks that no delivery waits or is dead.

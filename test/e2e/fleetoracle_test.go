@@ -64,14 +64,17 @@ func (f fault) String() string {
 // explain says why a request was repeated; "" when there is no reason.
 func (f *fleet) explain(before, again receipt) string {
 	for _, one := range f.faults {
-		late := before.at.After(one.from.Add(-lateFault)) && again.at.After(one.from)
-		switch {
-		case one.run == before.run && late && one.killed:
+		if one.run != before.run || before.at.Before(one.from.Add(-lateFault)) || again.at.Before(one.from) {
+			continue
+		}
+		if one.killed {
 			return "killed"
-		case one.run == before.run && late:
-			return "stopped"
-		// It was about to send that when it was stopped, and nobody else had.
-		case one.run == again.run && !one.killed && again.at.Sub(one.until).Abs() < lateFault:
+		}
+		return "stopped"
+	}
+	for _, one := range f.faults {
+		// It was about to send that when it was stopped, and somebody else did.
+		if one.run == again.run && !one.killed && before.at.After(one.from) && before.at.Before(one.until) && again.at.Sub(one.until).Abs() < time.Second {
 			return "woken"
 		}
 	}
