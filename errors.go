@@ -124,6 +124,32 @@ func NotTriedUntil(err error) (time.Time, bool) {
 	return time.Time{}, false
 }
 
+// Partly marks err as one of a [BatchHandler] that has handled the first n events:
+// they need not come again. A nil err stays nil.
+func Partly(n int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &partlyError{n: n, err: err}
+}
+
+type partlyError struct {
+	n   int
+	err error
+}
+
+func (e *partlyError) Error() string { return e.err.Error() }
+func (e *partlyError) Unwrap() error { return e.err }
+
+// PartlyOf is how many of the first events are handled, if err is marked
+// [Partly]; else none is known to be.
+func PartlyOf(err error) int {
+	if p, ok := errors.AsType[*partlyError](err); ok {
+		return max(p.n, 0)
+	}
+	return 0
+}
+
 // Retryable reports whether trying again can help. Errors are retryable unless
 // marked [Permanent]: giving up on what would have passed loses work, trying
 // once more in vain does not.

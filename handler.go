@@ -20,8 +20,8 @@ func (f HandlerFunc) Handle(ctx context.Context, e *Event) error { return f(ctx,
 // BatchHandler is implemented by handlers that take many events at once, in the
 // order of their log. A relay then calls HandleBatch in place of Handle, one
 // call at a time. nil means that every event is handled; an error that none is
-// known to be: the same events come again, in the same order, and more may
-// follow in the same call.
+// known to be, or only the first ones where it is marked [Partly]: the others come
+// again, in the same order, and more may follow in the same call.
 type BatchHandler interface {
 	Handler
 	HandleBatch(ctx context.Context, events []*Event) error

@@ -24,11 +24,7 @@ func (r *Relay) inBatches(handler observer.BatchHandler) func(ctx context.Contex
 				default:
 				}
 				n := r.batchOf(rest)
-				if r.handleBatch(ctx, handler, rest[:n]) {
-					for i := range rest[:n] {
-						r.finish(&rest[i])
-					}
-				}
+				r.handleBatch(ctx, handler, rest[:n])
 				rest = rest[n:]
 			}
 			clear(waiting) // its events need not stay
@@ -46,13 +42,37 @@ func (r *Relay) batchOf(items []item) int {
 	return max(n, 1)
 }
 
-func (r *Relay) handleBatch(ctx context.Context, handler observer.BatchHandler, items []item) bool {
+// handleBatch hands items over until they are handled, or the process stops first.
+// What is handled of them is finished at once: it does not wait for the rest.
+func (r *Relay) handleBatch(ctx context.Context, handler observer.BatchHandler, items []item) {
 	if items[0].msg.Event == nil {
-		return r.handle(ctx, &items[0].msg)
+		if r.handle(ctx, &items[0].msg) {
+			r.finish(&items[0])
+		}
+		return
 	}
 	events := make([]*observer.Event, len(items))
 	for i := range items {
 		events[i] = items[i].msg.Event
 	}
-	return r.insist(ctx, &items[0].msg, func() error { return handler.HandleBatch(ctx, events) })
+	for len(items) > 0 {
+		n := 0
+		handled := r.insist(ctx, &items[0].msg, func() error {
+			err := handler.HandleBatch(ctx, events)
+			if n = len(events); err != nil {
+				n = min(n, observer.PartlyOf(err))
+			}
+			if n > 0 {
+				return nil // the next call is about the rest
+			}
+			return err
+		})
+		if !handled {
+			return
+		}
+		for i := range items[:n] {
+			r.finish(&items[i])
+		}
+		items, events = items[n:], events[n:]
+	}
 }

@@ -100,6 +100,49 @@ func TestBatchesKeepTheOrderOfTheLogAndComeAgainAfterAnError(t *testing.T) {
 	})
 }
 
+// A handler that has room for a part of a batch says so. That part is handled,
+// and does not come again, also to another process.
+func TestPartOfABatchIsHandled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, store := memory.New("log"), memorystore.New(memorystore.Config{})
+		events, ids := numbers(0, 30)
+		log.Append(events...)
+		h, room := &batches{}, 13
+		h.handle = func(_ context.Context, ids []string) error {
+			if len(ids) <= room {
+				room -= len(ids)
+				return nil
+			}
+			n := room
+			room = 0
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.seen = append(h.seen, ids[:n]...)
+			return observer.Partly(n, errors.New("the stream is full"))
+		}
+		cfg := config(log, h, store)
+		cfg.Batch = 10
+		stop := start(t, cfg)
+		<-time.After(time.Minute)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(ids[:13], h.all()); d != "" {
+			t.Fatal(d)
+		}
+		room = 100
+		stop = start(t, cfg)
+		<-time.After(time.Minute)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(ids, h.all()); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
 func TestInvariant7StoppedBetweenBatchesLosesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

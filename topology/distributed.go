@@ -10,6 +10,7 @@ import (
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/internal/backoff"
 	"github.com/fraiseql/observer/lease"
 	"github.com/fraiseql/observer/relay"
 	"github.com/fraiseql/observer/transport/nats"
@@ -42,7 +43,8 @@ func (t *Topology) publishDatabase(ctx context.Context, cfg *config.Config, name
 	b := &bridge{topology: t, cfg: cfg, db: db, held: held, publisher: publisher}
 	b.relay = relay.New(relay.Config{
 		Source: renamed{db.Source, db.checkpoint}, Handler: publisher, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
-		Batch: size, InFlight: bridgeInFlight * size, DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
+		Batch: size, InFlight: bridgeInFlight * size, Reopen: backoff.Policy{Max: reopenAfter},
+		DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
 	})
 	if !t.reconciles || !t.stream.cfg.Looks(name) {
 		return b.relay.Run(ctx)
@@ -50,8 +52,13 @@ func (t *Topology) publishDatabase(ctx context.Context, cfg *config.Config, name
 	return both(ctx, b.relay.Run, b.verify)
 }
 
-// bridgeInFlight is how many batches are read ahead of the one that is published.
-const bridgeInFlight = 4
+const (
+	// bridgeInFlight is how many batches are read ahead of the one that is published.
+	bridgeInFlight = 4
+	// reopenAfter is the longest wait after a failure of the stream, or of a database
+	// that is published: it may have room again, or be back, at any moment.
+	reopenAfter = 5 * time.Second
+)
 
 func (t *Topology) publisher(ctx context.Context, database string) (*nats.Publisher, error) {
 	ready, err := t.stream.get(ctx)
@@ -126,7 +133,8 @@ func (t *Topology) readPartition(ctx context.Context, cfg *config.Config, name s
 	return relay.New(relay.Config{
 		Source: source, Handler: crowded{t.Executor, t.places}, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
 		Lanes: p.MaxConcurrency, InFlight: max(p.ChannelCapacity/max(t.stream.cfg.Partitions, 1), leastInFlight),
-		Receipts: t.receipts(), CheckpointInterval: partitionCheckpoints, DrainTimeout: p.ShutdownTimeout, Logger: t.logger,
+		Receipts: t.receipts(), CheckpointInterval: partitionCheckpoints, Reopen: backoff.Policy{Max: reopenAfter},
+		DrainTimeout: p.ShutdownTimeout, Logger: t.logger,
 	}).Run(ctx)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -158,14 +159,22 @@ func (p *Publisher) HandleBatch(ctx context.Context, events []*observer.Event) e
 	all, pack := p.parcels(events)
 	if len(all) <= packAtOnce {
 		pack(nil)
-		return p.stream.conn.explain(p.publish(ctx, all))
+		return p.partly(all, p.publish(ctx, all))
 	}
 	stop := make(chan struct{})
 	var packing sync.WaitGroup
 	packing.Go(func() { pack(stop) })
 	defer packing.Wait()
 	defer close(stop)
-	return p.stream.conn.explain(p.publish(ctx, all))
+	return p.partly(all, p.publish(ctx, all))
+}
+
+// partly says which of the parcels are in the stream although there is an error.
+// They need not come again: workers may have handled them, and somebody may have
+// purged them to make room for the rest.
+func (p *Publisher) partly(all []*parcel, err error) error {
+	n := slices.IndexFunc(all, func(one *parcel) bool { return !one.done })
+	return observer.Partly(n, p.stream.conn.explain(err))
 }
 
 // tries is how often one call begins anew after its knowledge of the stream

@@ -399,6 +399,31 @@ func TestFullStreamHoldsBack(t *testing.T) {
 	}
 }
 
+// A stream that is full is purged, after workers have handled what is in it. Only
+// the rest follows.
+func TestFullStreamThatIsPurgedGetsTheRest(t *testing.T) {
+	t.Parallel()
+	s := ensured(t, connect(t, testenv.NATS(t)), StreamConfig{MaxMsgs: 60})
+	p, all := newPublisher(t, s), events(1, 150)
+	for from := 1; from <= 120; from += 60 {
+		err := p.HandleBatch(t.Context(), all)
+		if n := observer.PartlyOf(err); !errors.Is(err, ErrStreamFull) || n != 60 {
+			t.Fatalf("%d events are said to be in the stream, want 60: %v", n, err)
+		}
+		all = all[60:]
+		checkStored(t, s, "shop", events(from, from+59))
+		found, err := s.conn.js.Stream(t.Context(), s.Name())
+		if err == nil {
+			err = found.Purge(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(t, p, all)
+	checkStored(t, s, "shop", events(121, 150))
+}
+
 // What somebody removed is not in the way: the publisher goes on, also with ids
 // that the server remembers although their messages are gone.
 func TestStreamThatLostMessages(t *testing.T) {
