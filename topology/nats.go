@@ -97,7 +97,7 @@ func (s *stream) embed() error {
 	if s.server != nil {
 		return nil
 	}
-	server, err := embedded.Start(s.cfg.StoreDir)
+	server, err := embedded.Start(embedded.Config{StoreDir: s.cfg.StoreDir, Logger: s.logger})
 	if err != nil {
 		return fmt.Errorf("embedded NATS server: %w", err)
 	}

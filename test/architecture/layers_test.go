@@ -132,7 +132,7 @@ func explain(l layer) string {
 // companions are modules that serve any adapter and are not the technology it
 // is named after.
 func companions() []string {
-	return []string{"github.com/fsnotify/fsnotify", "github.com/pressly/goose/v3", "github.com/google/uuid"}
+	return []string{"github.com/fsnotify/fsnotify", "github.com/pressly/goose/v3", "github.com/google/uuid", "github.com/gofrs/flock"}
 }
 
 // adaptersHaveOneTechnology: an adapter that needs two technologies is two.
