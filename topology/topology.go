@@ -2,9 +2,15 @@
 // the executor and the worker that run it. It is, with config and app, the only
 // place that knows every adapter.
 //
-// Each database becomes one relay into the one executor:
+// In one process each database becomes one relay into the one executor. With NATS
+// the relay is cut in two, and each half may be in processes of its own:
 //
 //	relay(database_i -> executor) x M        worker(state store -> action)
+//	relay(database_i -> stream) x M          relay(partition_j -> executor) x N
+//
+// [Build] takes any configuration, and is what the daemon uses. [PostgresOnly],
+// [PostgresRedis], [NATSDistributed] and [MultiDatabase] are Build for a program
+// that is made for one shape and refuses the configuration of another.
 package topology
 
 import (

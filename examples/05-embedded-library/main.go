@@ -1,7 +1,7 @@
-// Command 01-embedded is a shop that runs the observer inside itself, on its own
+// Command 05-embedded-library is a shop that runs the observer inside itself, on its own
 // PostgreSQL database: no second process, and nothing else to operate.
 //
-//	DATABASE_URL=postgres://me@localhost/shop go run ./examples/01-embedded
+//	DATABASE_URL=postgres://me@localhost/shop go run ./examples/05-embedded-library
 //
 // It makes its table, ships a few orders, and goes on until Ctrl-C.
 package main
