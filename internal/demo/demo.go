@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -18,6 +19,11 @@ import (
 const (
 	DefaultDuration = 10 * time.Second
 	DefaultRate     = 20
+	DefaultWorkers  = 3
+
+	// LeastWorkers and MostWorkers bound [Options].Workers.
+	LeastWorkers = 2
+	MostWorkers  = 9
 
 	// drainTimeout is how long the demo waits for what is under way after the
 	// writer stopped.
@@ -29,6 +35,10 @@ const (
 // ErrLost matches the error of a demo in which something was lost.
 var ErrLost = errors.New("deliveries were lost")
 
+// ErrUnexplained matches the error of a demo with workers in which something was
+// delivered again although nobody who had delivered it was killed, or out of order.
+var ErrUnexplained = errors.New("deliveries were repeated without a reason")
+
 // Options say how long and how fast the demo runs.
 type Options struct {
 	// Duration is how long the writer writes; 10 s when zero.
@@ -39,6 +49,13 @@ type Options struct {
 	// Database is a PostgreSQL database to run on, in schemas of the demo's own,
 	// which are dropped at the end. A temporary SQLite database when nil.
 	Database *config.Database
+	// Workers, when it is not zero, has the changes go through a NATS server in this
+	// process to as many processes of [Work], at least two, of which one is killed
+	// half-way. It cannot be had with Database.
+	Workers int
+	// Worker is how a process is started that runs [Work] with a file and its
+	// standard input. Required with Workers.
+	Worker func(ctx context.Context, file string) *exec.Cmd
 	// Quiet prints the summary only.
 	Quiet bool
 	// Terminal says that out is a terminal: a progress line is kept below the
@@ -58,6 +75,10 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("the duration of the demo is %s, want a positive one", o.Duration)
 	case o.Rate < 0:
 		return o, fmt.Errorf("the rate of the demo is %d orders a second, want a positive one", o.Rate)
+	case o.Workers != 0 && (o.Workers < LeastWorkers || o.Workers > MostWorkers):
+		return o, fmt.Errorf("the demo has %d workers, want %d to %d: one is killed", o.Workers, LeastWorkers, MostWorkers)
+	case o.Workers != 0 && o.Database != nil:
+		return o, errors.New("the demo with workers runs on a database of its own")
 	}
 	if o.Duration == 0 {
 		o.Duration = DefaultDuration
@@ -74,7 +95,7 @@ func (o Options) withDefaults() (Options, error) {
 // Run runs the demo and prints it to out. When ctx ends the writer stops, what
 // is under way is delivered, and the summary is printed as always. It returns
 // an error that matches [ErrLost] when anything that was committed is missing
-// at the end. An out that cannot be written to any more ends it like ctx; it is
+// at the end, or [ErrUnexplained]. An out that cannot be written to any more ends it like ctx; it is
 // an error unless out is a pipe whose reader went away. When Run returns,
 // nothing it started is running, and its temporary directory and its schemas
 // are gone.
@@ -127,19 +148,29 @@ func (d *demo) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	daemon, err := d.newDaemon(whole, received.url)
+	if d.opts.Workers > 0 {
+		return d.distribute(ctx, whole, shop, received.url)
+	}
+	daemon, err := d.newDaemon(whole, configuration(d.on.sections(), received.url))
 	if err != nil {
 		return fmt.Errorf("start the daemon of the demo: %w", err)
 	}
 	d.screen.begin(d.on.place())
-	if err := d.observe(ctx, whole, daemon, shop); err != nil {
+	err = d.observe(ctx, whole, daemon, func(writing, serving context.Context) error {
+		writing, stop := context.WithTimeout(writing, d.opts.Duration)
+		defer stop()
+		if err := shop.write(writing, d.opts.Rate); err != nil {
+			return err
+		}
+		return d.drain(serving, func(context.Context) (int, error) { return int(daemon.Counts().Dead), nil })
+	})
+	if err != nil {
 		return err
 	}
 	return d.conclude(whole)
 }
 
-func (d *demo) newDaemon(ctx context.Context, receiver string) (*app.App, error) {
-	text := configuration(d.on.sections(), receiver)
+func (d *demo) newDaemon(ctx context.Context, text string) (*app.App, error) {
 	cfg, err := config.Parse(filepath.Join(d.dir, "fraiseql-observer.toml"), []byte(text), d.on.lookup)
 	if err != nil {
 		return nil, err
@@ -148,12 +179,13 @@ func (d *demo) newDaemon(ctx context.Context, receiver string) (*app.App, error)
 	return app.New(ctx, app.Options{Config: cfg, Logger: slog.New(newTroubleLog(d.screen))})
 }
 
-// observe runs the daemon while the writer writes, and until what was written
-// is delivered. The daemon failing ends it at once.
-func (d *demo) observe(ctx, whole context.Context, daemon *app.App, shop *shop) error {
+// observe runs the daemon while work writes and waits until what was written is
+// delivered. The writer is to stop when writing ends, and all when serving does,
+// which is when the daemon fails.
+func (d *demo) observe(ctx, whole context.Context, daemon *app.App, work func(writing, serving context.Context) error) error {
 	serving, stop := context.WithCancel(whole)
 	defer stop()
-	writing, stopWriting := context.WithTimeout(ctx, d.opts.Duration)
+	writing, stopWriting := context.WithCancel(ctx)
 	defer stopWriting()
 	ended := make(chan error, 1)
 	go func() {
@@ -162,10 +194,7 @@ func (d *demo) observe(ctx, whole context.Context, daemon *app.App, shop *shop) 
 		ended <- daemon.Run(serving)
 	}()
 	progress := d.screen.startProgress(d.ledger)
-	err := shop.write(writing, d.opts.Rate)
-	if err == nil {
-		d.drain(serving, daemon)
-	}
+	err := work(writing, serving)
 	stop()
 	progress()
 	return errors.Join(err, <-ended)
@@ -173,16 +202,23 @@ func (d *demo) observe(ctx, whole context.Context, daemon *app.App, shop *shop) 
 
 // drain waits until every expected delivery was accepted or is dead, or until
 // that takes too long, which the summary will show as loss.
-func (d *demo) drain(ctx context.Context, daemon *app.App) {
+func (d *demo) drain(ctx context.Context, dead func(context.Context) (int, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.drain)
 	defer cancel()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	for d.ledger.unaccepted() > int(daemon.Counts().Dead) {
+	for {
+		n, err := dead(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil || d.ledger.unaccepted() <= n {
+			return err
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
 }
@@ -196,10 +232,7 @@ func (d *demo) conclude(ctx context.Context) error {
 	}
 	s := d.ledger.summary(stored)
 	d.screen.summary(s)
-	if n := len(s.lost); n > 0 {
-		return fmt.Errorf("%w: %d of %d, the first is %s", ErrLost, n, s.expected, s.lost[0])
-	}
-	return nil
+	return s.verdict()
 }
 
 func (d *demo) drop(ctx context.Context) error {

@@ -18,7 +18,12 @@ import (
 	"github.com/fraiseql/observer/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(withPostgres{m}) }
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == workerArgument {
+		os.Exit(work(os.Args[2]))
+	}
+	goleak.VerifyTestMain(withPostgres{m})
+}
 
 // withPostgres ends the server that tests share after they ran.
 type withPostgres struct{ *testing.M }

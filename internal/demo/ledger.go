@@ -55,6 +55,9 @@ type entry struct {
 	attempts    int
 	accepted    int
 	latency     time.Duration // to the first accepted attempt
+	// first is the first accepted attempt, repeats are those after it.
+	first   acceptance
+	repeats []acceptance
 }
 
 // ledger holds what was committed against what was received. It is safe for
@@ -67,9 +70,14 @@ type ledger struct {
 	changes      int
 	accepted     int // duties accepted at least once
 	unexpected   []string
+	// latest is the version of each order in the last change that was accepted of
+	// it, and disorder what came after a later one.
+	latest   map[int64]int64
+	disorder []string
+	outage   *outage // nil unless there are several workers
 }
 
-func newLedger() *ledger { return &ledger{duties: map[duty]*entry{}} }
+func newLedger() *ledger { return &ledger{duties: map[duty]*entry{}, latest: map[int64]int64{}} }
 
 // committing enters changes whose COMMIT is about to be sent.
 func (l *ledger) committing(changes []change) {
@@ -120,10 +128,13 @@ func (l *ledger) receive(r receipt, answer func(attempt int) int) receipt {
 	if r.status = answer(e.attempts); r.status >= 300 {
 		return r
 	}
-	if e.accepted++; e.accepted == 1 {
-		e.latency = r.latency
-		l.accepted++
+	if e.accepted++; e.accepted > 1 {
+		e.repeats = append(e.repeats, acceptance{r.at, r.key})
+		return r
 	}
+	e.latency, e.first = r.latency, acceptance{r.at, r.key}
+	l.accepted++
+	l.checkOrder(r.duty, e.change.order)
 	return r
 }
 
@@ -157,6 +168,8 @@ type summary struct {
 	// unexpected are requests for what was never committed.
 	unexpected []string
 	p50, p99   time.Duration
+	// workers is what is said when there are several, else nil.
+	workers *workersSummary
 }
 
 func (l *ledger) summary(stored map[duty]*observer.Delivery) summary {
@@ -189,7 +202,21 @@ func (l *ledger) summary(stored map[duty]*observer.Delivery) summary {
 	slices.Sort(s.lost)
 	slices.Sort(latencies)
 	s.p50, s.p99 = quantile(latencies, 0.50), quantile(latencies, 0.99)
+	if l.outage != nil {
+		s.workers = l.judge()
+	}
 	return s
+}
+
+// verdict is an error when something is wrong.
+func (s summary) verdict() error {
+	if n := len(s.lost); n > 0 {
+		return fmt.Errorf("%w: %d of %d, the first is %s", ErrLost, n, s.expected, s.lost[0])
+	}
+	if w := s.workers; w != nil && len(w.unexplained)+len(w.disorder) > 0 {
+		return fmt.Errorf("%w: %d, and %d out of order", ErrUnexplained, len(w.unexplained), len(w.disorder))
+	}
+	return nil
 }
 
 func quantile(sorted []time.Duration, q float64) time.Duration {

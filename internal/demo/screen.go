@@ -85,9 +85,26 @@ func (s *screen) begin(database string) {
 		"latencies run from just before COMMIT to the arrival of the call\n\n", s.opts.Rate, database, s.opts.Duration))
 }
 
-// received prints the line of one request.
-func (s *screen) received(r receipt) {
+func (s *screen) beginDistributed(database string) {
 	if s.opts.Quiet {
+		return
+	}
+	s.print(fmt.Sprintf("a shop writes %d orders a second to %s for %s\n"+
+		"this process publishes every committed change to a NATS server inside it; %d workers, processes of their own,\n"+
+		"make webhook calls of them; one of them is killed half-way\n\n", s.opts.Rate, database, s.opts.Duration, s.opts.Workers))
+}
+
+// happened prints what happened to a worker.
+func (s *screen) happened(what string) {
+	if !s.opts.Quiet {
+		s.print(time.Now().Format("15:04:05.000") + "  " + what + "\n")
+	}
+}
+
+// received prints the line of one request. With several workers what happens to
+// them would be lost among those.
+func (s *screen) received(r receipt) {
+	if s.opts.Quiet || s.opts.Workers > 0 {
 		return
 	}
 	s.print(fmt.Sprintf("%s  %-15s  Order %-4d  %-6s  attempt %d  %-12s  %9s  %s\n",
@@ -172,15 +189,31 @@ func (s *screen) summary(r summary) {
 	row("dead", dead, deadRemark(reasons))
 	row("waiting", r.waiting, "")
 	row("lost", len(r.lost), "")
-	row("repeated", r.repeated, "")
+	row("repeated", r.repeated, repeatedRemark(r))
+	if r.workers != nil {
+		row("disordered", len(r.workers.disorder), "changes of an order that came after a later one")
+	}
 	fmt.Fprintf(&b, "%-10s %s at p50, %s at p99, from commit to the first accepted call\n", "latency", milliseconds(r.p50), milliseconds(r.p99))
 	list(&b, "lost", r.lost)
 	list(&b, "received although it was never committed", r.unexpected)
+	if r.workers != nil {
+		list(&b, "repeated without a reason", r.workers.unexplained)
+		list(&b, "out of order", r.workers.disorder)
+	}
 	if !s.opts.Quiet {
 		b.WriteString("\nnext: `fraiseql-observer init` writes a configuration; `fraiseql-observer capture add --table TABLE --entity ENTITY`\n" +
 			"records the changes of a table of yours; `fraiseql-observer run` delivers them\n")
 	}
 	s.print(b.String())
+}
+
+// repeatedRemark says why deliveries were repeated, where that is known.
+func repeatedRemark(r summary) string {
+	if r.workers == nil || r.workers.outage.worker == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d because worker %d had made the call and not yet stored that when it was killed; same key",
+		r.repeated-len(r.workers.unexplained), r.workers.outage.worker)
 }
 
 func deadRemark(reasons []string) string {
