@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -63,6 +64,34 @@ func TestExamplesOfActions(t *testing.T) {
 	for _, kind := range config.ActionTypes() {
 		if !kinds[kind] {
 			t.Errorf("docs/actions.md has no example of %s", kind)
+		}
+	}
+}
+
+// TestExampleFiles: every file in examples is valid, and has no key without an
+// effect. They take their addresses from the environment.
+func TestExampleFiles(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../examples/*/*.toml")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("found %q (%v)", files, err)
+	}
+	vars := environ(map[string]string{
+		"SHOP_URL": "postgres://me@localhost/shop", "STATE_URL": "postgres://me@localhost/observer",
+		"REDIS_URL": "redis://127.0.0.1:6379/0", "NATS_URL": "nats://127.0.0.1:4222", "HOOK_URL": "http://127.0.0.1:8080/shipped",
+	})
+	for _, file := range files {
+		lookup := vars
+		if strings.Contains(file, "embedded-library") {
+			lookup = environ(map[string]string{"DATABASE_URL": "postgres://me@localhost/shop"})
+		}
+		c, err := config.Load(file, lookup)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, warning := range c.Warnings() {
+			t.Errorf("%s: %s", file, warning)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -23,6 +25,9 @@ type NATSOptions struct {
 	// Settings are further lines of the server's configuration, such as
 	// "max_payload: 1000", or the blocks authorization and tls.
 	Settings string
+	// Conf is a whole configuration, in place of Settings and SyncAlways. What it
+	// says about places (listen, store_dir) is left out: a test has its own.
+	Conf string
 }
 
 // PrivateNATS starts a server for this test alone, in a process of its own, on a
@@ -65,11 +70,7 @@ func natsNodeOf(t testing.TB, w *natsWorkspace, opts NATSOptions) *natsNode {
 	if err != nil {
 		t.Fatalf("make a private NATS server: %v", err)
 	}
-	sync := ""
-	if opts.SyncAlways {
-		sync = ", sync_interval: always"
-	}
-	n.conf += fmt.Sprintf("\njetstream { store_dir: %q, max_file_store: 100GB, max_memory_store: 1GB%s }\n", n.store(), sync)
+	n.conf += jetStreamOf(opts, n.store())
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log of NATS on port %d:\n%s", n.port, tail(n.log(0)))
@@ -79,6 +80,19 @@ func natsNodeOf(t testing.TB, w *natsWorkspace, opts NATSOptions) *natsNode {
 		}
 	})
 	return n
+}
+
+// jetStreamOf is the part of a configuration that has JetStream.
+func jetStreamOf(opts NATSOptions, store string) string {
+	if opts.Conf != "" {
+		conf := regexp.MustCompile(`(?m)^\s*listen:.*$`).ReplaceAllString(opts.Conf, "")
+		return regexp.MustCompile(`(?m)^\s*store_dir:.*$`).ReplaceAllString(conf, "store_dir: "+strconv.Quote(store))
+	}
+	sync := ""
+	if opts.SyncAlways {
+		sync = ", sync_interval: always"
+	}
+	return fmt.Sprintf("\njetstream { store_dir: %q, max_file_store: 100GB, max_memory_store: 1GB%s }\n", store, sync)
 }
 
 // URL returns the URL of the server, without credentials. It stays the same when
