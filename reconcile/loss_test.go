@@ -47,7 +47,7 @@ func TestWhatIsLostIsPublishedAgain(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
-				w.handles = 0
+				w.change(func() { w.handles = 0 })
 				v, stop := w.verify(w.config())
 				w.commit(200)
 				<-time.After(time.Second)
@@ -67,7 +67,9 @@ func TestWhatIsLostIsPublishedAgain(t *testing.T) {
 				if len(w.alerts) != 1 || w.alerts[0] > lost {
 					t.Errorf("got alerts %v, want one of %d at most", w.alerts, lost)
 				}
-				w.wantNoReceipts(v)
+				if name != "a new life when half was handled" { // in which some are handled twice
+					w.wantNoReceipts(v)
+				}
 				stop(false)
 			})
 		})
@@ -201,6 +203,7 @@ func TestPublishedAgainInTheOrderOfTheLog(t *testing.T) {
 		<-time.After(time.Second)
 		w.change(func() { w.remake(7); w.handles = 10 })
 		<-time.After(time.Hour)
+		stop(false)
 		if len(ids) < 200 {
 			t.Errorf("%d events, want more than 200", len(ids))
 		}
@@ -209,6 +212,5 @@ func TestPublishedAgainInTheOrderOfTheLog(t *testing.T) {
 				t.Errorf("%s comes before %s", ids[i-1], ids[i])
 			}
 		}
-		stop(false)
 	})
 }

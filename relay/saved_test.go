@@ -64,13 +64,13 @@ func TestSavedIsWhatTheCheckpointSays(t *testing.T) {
 			<-time.After(11 * time.Millisecond)
 		}
 		<-time.After(time.Minute)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
 		for _, id := range ids {
 			if told[id] != 1 {
 				t.Errorf("%s was told of %d times, want once", id, told[id])
 			}
-		}
-		if err := stop(); err != nil {
-			t.Fatal(err)
 		}
 	})
 }
