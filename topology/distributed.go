@@ -49,7 +49,7 @@ func (t *Topology) publishDatabase(ctx context.Context, cfg *config.Config, name
 	if !t.reconciles || !t.stream.cfg.Looks(name) {
 		return b.relay.Run(ctx)
 	}
-	return both(ctx, b.relay.Run, b.verify)
+	return b.run(ctx)
 }
 
 const (

@@ -52,13 +52,19 @@ type bridge struct {
 	relay     *relay.Relay
 }
 
+// run publishes, and verifies beside that, until ctx ends.
+func (b *bridge) run(ctx context.Context) error {
+	l := observer.Lease{Name: b.held.Name(), Term: b.held.Term()}
+	// Before anything is published: what was published earlier may have no receipts.
+	if err := reconcile.Begin(ctx, b.topology.Store, reconcileName(b.db.Config.Name), b.db.checkpoint, l); err != nil {
+		return fmt.Errorf("reconcile database %s: %w", b.db.Config.Name, err)
+	}
+	return both(ctx, b.relay.Run, b.verify)
+}
+
 // verify compares the log with what the workers have handled, until ctx ends.
 func (b *bridge) verify(ctx context.Context) error {
 	t, name := b.topology, reconcileName(b.db.Config.Name)
-	l := observer.Lease{Name: b.held.Name(), Term: b.held.Term()}
-	if err := reconcile.Begin(ctx, t.Store, name, b.db.checkpoint, l); err != nil {
-		return fmt.Errorf("reconcile database %s: %w", b.db.Config.Name, err)
-	}
 	verifier := reconcile.New(reconcile.Config{
 		Group: t.stream.group(), Database: b.db.Config.Name, Receipts: t.Store, Grace: b.cfg.Transport.Bridge.Grace,
 		Progress:  t.progress,

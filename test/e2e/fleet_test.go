@@ -167,7 +167,7 @@ func (f *fleet) start() {
 func (f *fleet) stop() {
 	f.t.Helper()
 	for _, m := range f.members() {
-		m.site.stop()
+		m.stop()
 	}
 }
 
