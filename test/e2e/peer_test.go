@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"database/sql"
 	"fmt"
 	"os"
 	"os/exec"
@@ -93,8 +94,37 @@ func (p *peer) crash() {
 	<-p.exited
 }
 
-// pause stops the process where it is, and returns when it stands still.
+// pause stops the process, and returns when it stands still. On SQLite that is
+// not in the middle of a write: nobody could write to the file until it wakes up.
 func (p *peer) pause() {
+	p.t.Helper()
+	eventually(p.t, "the process stands still outside of a write", func() bool {
+		p.stand()
+		if p.on == onPostgres || p.writable() {
+			return true
+		}
+		p.wake()
+		return false
+	})
+}
+
+// writable reports whether the file of the state can be written to.
+func (p *peer) writable() bool {
+	p.t.Helper()
+	db, err := sql.Open("sqlite", p.state()+"?_txlock=immediate&_pragma=busy_timeout(100)")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	tx, err := db.BeginTx(p.t.Context(), nil)
+	if err != nil {
+		return false
+	}
+	return tx.Rollback() == nil
+}
+
+// stand stops the process where it is.
+func (p *peer) stand() {
 	p.t.Helper()
 	p.send(syscall.SIGSTOP)
 	var status syscall.WaitStatus
