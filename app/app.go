@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/middleware"
@@ -138,8 +139,9 @@ func (a *App) begin(ctx context.Context) error {
 		return nil
 	}
 	var errs []error
-	for _, db := range a.topology.Databases {
-		if _, err := db.Source.Head(ctx); err != nil {
+	for i, err := range a.heads(ctx) {
+		db := a.topology.Databases[i]
+		if err != nil {
 			errs = append(errs, fmt.Errorf("database %s: %w", db.Config.Name, err))
 			continue
 		}
@@ -153,6 +155,31 @@ func (a *App) begin(ctx context.Context) error {
 		a.logger.Error("a database cannot be read; the others are, and this one as soon as it can", "error", err)
 	}
 	return a.topology.Begin(ctx)
+}
+
+// silence is how long the others may be silent after one database has answered.
+const silence = 2 * time.Second
+
+var errSilent = fmt.Errorf("no answer within %s", silence)
+
+// heads asks every database where its log ends.
+func (a *App) heads(ctx context.Context) []error {
+	ctx, enough := context.WithCancelCause(ctx)
+	defer enough(nil)
+	errs := make([]error, len(a.topology.Databases))
+	var asking sync.WaitGroup
+	for i, db := range a.topology.Databases {
+		asking.Go(func() {
+			_, err := db.Source.Head(ctx)
+			if errs[i] = err; err == nil {
+				time.AfterFunc(silence, func() { enough(errSilent) })
+			} else if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+				errs[i] = cause
+			}
+		})
+	}
+	asking.Wait()
+	return errs
 }
 
 // Counts says how deliveries ended so far.

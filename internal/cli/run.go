@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -97,16 +99,21 @@ func unlessStopped(ctx context.Context, err error) error {
 // one line and leaves no state file behind. One that can be read is enough: the
 // daemon says which of the others cannot, and goes on trying.
 func reach(ctx context.Context, cfg *config.Config) error {
-	var errs []error
-	for _, db := range cfg.Databases {
-		source := topology.NewSource(db, nil, slog.New(slog.DiscardHandler))
-		_, err := source.Head(ctx)
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, fmt.Errorf("database %s: %w", db.Name, explain(err, db.Place())))
+	ctx, enough := context.WithCancel(ctx)
+	defer enough()
+	errs := make([]error, len(cfg.Databases))
+	var looking sync.WaitGroup
+	for i, db := range cfg.Databases {
+		looking.Go(func() {
+			if _, err := topology.NewSource(db, nil, slog.New(slog.DiscardHandler)).Head(ctx); err != nil {
+				errs[i] = fmt.Errorf("database %s: %w", db.Name, explain(err, db.Place()))
+				return
+			}
+			enough()
+		})
 	}
-	if len(errs) == 0 {
+	looking.Wait()
+	if len(errs) == 0 || slices.Contains(errs, nil) {
 		return nil
 	}
 	return connectionError(errors.Join(errs...))

@@ -157,8 +157,12 @@ func TestNetworkToOneDatabaseIsCut(t *testing.T) {
 	f.bridges[1].kill()
 	cut.put(3)
 	other.put(100)
+	began := time.Now()
 	f.bridges[0].start()
 	f.arrivedOf(1)
+	if took := time.Since(began); took > 7*time.Second {
+		t.Errorf("the start took %s", took)
+	}
 	f.bridges[1].start()
 	other.put(101)
 	f.arrivedOf(1)
