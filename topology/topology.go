@@ -2,15 +2,16 @@
 // the executor and the worker that run it. It is, with config and app, the only
 // place that knows every adapter.
 //
-// In one process each database becomes one relay into the one executor. With NATS
-// the relay is cut in two, and each half may be in processes of its own:
+// Each database becomes one relay, into the one executor or to the stream, and each
+// partition of the stream becomes one relay into the executor:
 //
 //	relay(database_i -> executor) x M        worker(state store -> action)
-//	relay(database_i -> stream) x M          relay(partition_j -> executor) x N
 //
-// [Build] takes any configuration, and is what the daemon uses. [PostgresOnly],
-// [PostgresRedis], [NATSDistributed] and [MultiDatabase] are Build for a program
-// that is made for one shape and refuses the configuration of another.
+//	relay(database_i -> publisher) x M       relay(database_i -> verifier) x M
+//	relay(partition_j -> executor) x P       worker(state store -> action)
+//
+// Whatever is read is read under a lease by one of the processes that share the
+// state: [Topology.Run] takes its share of the databases and of the partitions.
 package topology
 
 import (
