@@ -12,6 +12,10 @@
 //
 // Whatever is read is read under a lease by one of the processes that share the
 // state: [Topology.Run] takes its share of the databases and of the partitions.
+//
+// [Build] takes any configuration, and is what the daemon uses. [PostgresOnly],
+// [PostgresRedis], [NATSDistributed] and [MultiDatabase] are Build for a program
+// that is made for one shape and refuses the configuration of another.
 package topology
 
 import (
