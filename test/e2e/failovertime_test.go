@@ -51,26 +51,26 @@ func TestFailoverTimes(t *testing.T) {
 	t.Parallel()
 	ttl, rounds := failoverOf(t)
 	var all failovers
-	t.Run("rounds", func(t *testing.T) {
-		for group := range failoverGroups {
-			n := (rounds + failoverGroups - 1 - group) / failoverGroups
-			t.Run(strconv.Itoa(group), func(t *testing.T) {
-				t.Parallel()
-				all.measure(t, ttl, n)
-			})
-		}
+	t.Cleanup(func() { // when all sites have been measured
+		// The process that stands by looks every half a second, or more often where
+		// leases are short. What is left is for a machine that is busy.
+		wantTimes(t, "asked to stop", all.graceful, time.Second)
+		wantTimes(t, fmt.Sprintf("killed, ttl %s", ttl), all.crash, ttl+ttl/5+time.Second)
 	})
-	// The process that stands by looks every half a second, or more often where
-	// leases are short. What is left is for a machine that is busy.
-	wantTimes(t, "asked to stop", all.graceful, time.Second)
-	wantTimes(t, fmt.Sprintf("killed, ttl %s", ttl), all.crash, ttl+ttl/5+time.Second)
+	for group := range failoverGroups {
+		n := (rounds + failoverGroups - 1 - group) / failoverGroups
+		t.Run(strconv.Itoa(group), func(t *testing.T) {
+			t.Parallel()
+			all.measure(t, ttl, n)
+		})
+	}
 }
 
 // wantTimes prints how long something took, and compares it with what it may take.
 func wantTimes(t *testing.T, what string, times []time.Duration, most time.Duration) {
 	t.Helper()
 	if len(times) == 0 {
-		t.Skip("nothing was measured")
+		return // another test was asked for, or it failed
 	}
 	slices.Sort(times)
 	median, p99 := times[len(times)/2], times[(len(times)*99+99)/100-1]
