@@ -2,7 +2,6 @@ package topology
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -166,7 +165,7 @@ func (c crowded) Handle(ctx context.Context, e *observer.Event) error {
 	return c.Handler.Handle(ctx, e)
 }
 
-var errDraining = errors.New("the process stops before this event began")
+var errDraining = fmt.Errorf("the process stops before this event began: %w", context.Canceled)
 
 // streamBroken raises the alert about a stream that does not continue what was
 // read. The source has logged it.
