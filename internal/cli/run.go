@@ -9,8 +9,9 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"sync"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -95,27 +96,47 @@ func unlessStopped(ctx context.Context, err error) error {
 	return nil
 }
 
-// reach looks at the databases before anything is made, so that a wrong path is
-// one line and leaves no state file behind. One that can be read is enough: the
-// daemon says which of the others cannot, and goes on trying.
+// lookPatience is how long a server that does not answer keeps a daemon waiting
+// that can read others.
+const lookPatience = 2 * time.Second
+
+// reach looks at every database before anything is made, so that a wrong path is
+// one line and leaves no state file behind. Of servers that are away, one that
+// answers is enough: the daemon names the others and goes on trying.
 func reach(ctx context.Context, cfg *config.Config) error {
-	ctx, enough := context.WithCancel(ctx)
-	defer enough()
-	errs := make([]error, len(cfg.Databases))
-	var looking sync.WaitGroup
-	for i, db := range cfg.Databases {
-		looking.Go(func() {
-			if _, err := topology.NewSource(db, nil, slog.New(slog.DiscardHandler)).Head(ctx); err != nil {
-				errs[i] = fmt.Errorf("database %s: %w", db.Name, explain(err, db.Place()))
-				return
+	ctx, done := context.WithCancel(ctx)
+	defer done()
+	looked := make(chan error, len(cfg.Databases))
+	for _, db := range cfg.Databases {
+		go func() {
+			_, err := topology.NewSource(db, nil, slog.New(slog.DiscardHandler)).Head(ctx)
+			if err != nil {
+				err = fmt.Errorf("database %s: %w", db.Name, explain(err, db.Place()))
 			}
-			enough()
-		})
+			looked <- err
+		}()
 	}
-	looking.Wait()
-	if len(errs) == 0 || slices.Contains(errs, nil) {
+	var errs []error
+	var patience <-chan time.Time // for the others, once one can be read
+	for range cfg.Databases {
+		select {
+		case err := <-looked:
+			switch {
+			case err == nil:
+				patience = time.After(lookPatience)
+			case errors.Is(err, sqlitesource.ErrNoDatabase), errors.Is(err, sqlitesource.ErrNoLog):
+				return connectionError(err) // that does not mend itself
+			default:
+				errs = append(errs, err)
+			}
+		case <-patience:
+			return nil
+		}
+	}
+	if len(errs) < len(cfg.Databases) || len(errs) == 0 {
 		return nil
 	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return connectionError(errors.Join(errs...))
 }
 
