@@ -55,6 +55,7 @@ func (w *Worker) claim(ctx, work context.Context, queue string, rest bool) (begu
 	// An answer that is not waited for would leave claims that nobody holds.
 	patient, cancel := graceful(ctx, w.cfg.Lease)
 	defer cancel()
+	asking := time.Now()
 	due, err := w.cfg.Store.ClaimDue(patient, observer.Claim{
 		Owner: owner, Lease: w.cfg.Lease, Limit: asked,
 		Room: func(q, endpoint string) int {
@@ -68,7 +69,7 @@ func (w *Worker) claim(ctx, work context.Context, queue string, rest bool) (begu
 		failpoint.Hit(failpoint.Claimed)
 	}
 	for _, d := range due {
-		if w.begin(ctx, work, owner, d) {
+		if w.begin(ctx, work, claim{owner, asking}, d) {
 			begun++
 		}
 	}
@@ -94,11 +95,18 @@ func (w *Worker) allowance(endpoint string) func(running int) int {
 	}
 }
 
+// claim is a claim that was asked for at a time.
+type claim struct {
+	owner string
+	asked time.Time
+}
+
 // begin runs a claimed delivery in the background. When the process is to stop,
 // or an endpoint was claimed for in several queues or used by lanes meanwhile and
 // has no more room, it gives the claim back.
-func (w *Worker) begin(ctx, work context.Context, owner string, d *observer.Delivery) bool {
-	p := w.process(owner)
+func (w *Worker) begin(ctx, work context.Context, c claim, d *observer.Delivery) bool {
+	p := w.process(c.owner)
+	p.claimed = c.asked
 	stop := w.active.enter()
 	if ctx.Err() != nil || !w.places.take(d.Queue, d.Endpoint, w.allowance(d.Endpoint)) {
 		go func() { defer stop(); p.giveBack(work, d) }()

@@ -43,6 +43,8 @@ type process struct {
 	patience time.Duration
 	// unsettled counts the outcomes that could not be stored yet.
 	unsettled *atomic.Int64
+	// claimed is when the claim was asked for; now when it is zero.
+	claimed time.Time
 }
 
 // finish runs a claimed delivery while keeping its lease, and stores the
@@ -93,20 +95,21 @@ func safely(ctx context.Context, d *observer.Delivery, run Run) (err error) {
 // keep extends the lease of a claim until stop is called, which waits for the
 // end of that. The context it gives ends when the lease is lost.
 func (p process) keep(ctx context.Context, key string) (running context.Context, stop func()) {
-	running, cancel := context.WithCancelCause(ctx)
+	s := p.newSure()
+	running, cancel := context.WithCancelCause(observer.WithFence(ctx, func(ctx context.Context) error { return p.fence(ctx, s, key) }))
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		p.keepLease(running, cancel, key)
+		p.keepLease(running, cancel, s, key)
 	}()
 	return running, func() { cancel(nil); <-stopped }
 }
 
 // keepLease extends the lease at a third of its time until ctx ends. When
 // somebody else holds it, this process must stop working on the delivery.
-func (p process) keepLease(ctx context.Context, cancel context.CancelCauseFunc, key string) {
+func (p process) keepLease(ctx context.Context, cancel context.CancelCauseFunc, s *sure, key string) {
 	for backoff.Wait(ctx, nil, p.lease/3) {
-		err := p.store.ExtendLease(ctx, key, p.owner, p.lease)
+		err := p.extend(ctx, s, key)
 		switch {
 		case err == nil || ctx.Err() != nil:
 		case errors.Is(err, observer.ErrBusy), errors.Is(err, observer.ErrNotFound):

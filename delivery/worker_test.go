@@ -306,3 +306,46 @@ func TestRunThatFailsLeavesTheDeliveryWhereItWas(t *testing.T) {
 		})
 	}
 }
+
+// Invariant 5: a process that was paused, or cut off from its store, for longer
+// than the lease does not know whether the delivery is still its own. It asks
+// before it sends, and sends nothing when there is no answer.
+func TestInvariant5ClaimThatRanOutIsAskedFor(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		away time.Duration // how long the store is away from the claim on
+		want error
+	}{
+		"the lease was kept":         {0, nil},
+		"the store is back in time":  {30 * time.Second, nil},
+		"the store is away till now": {time.Hour, observer.ErrFenced},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := &flaky{Store: newStore()}
+				var got error
+				r := newRan(func(ctx context.Context, d *observer.Delivery) error {
+					if tt.away > 0 {
+						store.away(tt.away)
+					}
+					<-time.After(3 * time.Minute)
+					got = observer.Fence(ctx)
+					if got == nil {
+						d.Succeed()
+					} else {
+						d.Retry(got, time.Now().Add(24*time.Hour))
+					}
+					return nil
+				})
+				put(t, store, made("e", observer.Scheduled))
+				_, stop := begin(t, delivery.WorkerConfig{Store: store, Run: r.run, Lease: time.Minute})
+				<-time.After(2 * time.Hour)
+				stop()
+				if !errors.Is(got, tt.want) {
+					t.Errorf("before the attempt: %v, want %v", got, tt.want)
+				}
+			})
+		})
+	}
+}
