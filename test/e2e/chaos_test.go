@@ -4,10 +4,12 @@ package e2e
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,8 +21,10 @@ const chaos = 40 * time.Second
 
 // TestFleetUnderChaos: two bridges over two databases and three workers, under
 // load, while workers are killed and stopped past their leases, bridges are
-// killed, and so is the NATS server. Nothing is lost, the changes of an entity
-// keep their order, and what is repeated has the same key and a reason.
+// killed, and so is the NATS server, consumers are deleted, and the network to one
+// of the databases is cut. Nothing is lost, the changes of an entity keep their
+// order, what is repeated has the same key and a reason, and the reconciler finds
+// nothing.
 func TestFleetUnderChaos(t *testing.T) {
 	t.Parallel()
 	long(t)
@@ -35,18 +39,58 @@ func TestFleetUnderChaos(t *testing.T) {
 	server := testenv.PrivateNATS(t, testenv.NATSOptions{})
 	f := newFleet(t, server.URL(), recv, noBreaker+webhook("all", recv.url(), `retry = { max_attempts = 50, initial_delay_ms = 20, max_delay_ms = 200 }`, ""))
 	f.databases(onPostgres, onSQLite)
+	proxy := f.bases[0].through(t)
 	f.crew(2, 3)
 	f.start()
 	stop := f.load(r, 60, 80)
-	plan := f.plan(r, chaos)
-	plan = append(plan, serverPlan(t, r, server, chaos)...)
-	run(t, plan)
+	run(t, slices.Concat(f.plan(r, chaos), serverPlan(t, r, server, chaos), networkPlan(r, proxy, chaos), f.consumerPlan(r, chaos)))
 	f.start()
 	stop()
 	f.arrived()
 	f.stop()
 	f.check()
 	f.leftNothing()
+	for _, b := range f.bridges {
+		if strings.Contains(b.log(), lossLine) {
+			t.Errorf("%s found a loss, and there was none", b.name)
+		}
+	}
+	told := 0
+	for _, w := range f.workers {
+		told += strings.Count(w.log(), "the lease was lost: not renewed for ")
+	}
+	if told == 0 {
+		t.Error("no worker says why it lost its leases")
+	}
+}
+
+// networkPlan draws when the network to a database is cut, silently or not.
+func networkPlan(r *rand.Rand, proxy *testenv.Proxy, total time.Duration) (plan []step) {
+	for at := between(r, 3*time.Second, 9*time.Second); at < total; at += between(r, 6*time.Second, 12*time.Second) {
+		cut, what := proxy.Mute, "cut the network to a database silently"
+		if r.IntN(2) == 0 {
+			cut, what = proxy.HangUp, "cut the network to a database"
+		}
+		away := between(r, 100*time.Millisecond, 3*time.Second)
+		plan = append(plan, step{at, what, func() { cut(anyMessage) }}, step{at + away, "mend the network", proxy.Pass})
+		at += away
+	}
+	return plan
+}
+
+// consumerPlan draws when somebody deletes all consumers.
+func (f *fleet) consumerPlan(r *rand.Rand, total time.Duration) (plan []step) {
+	js := f.jetStream()
+	for at := between(r, 2*time.Second, 8*time.Second); at < total; at += between(r, 5*time.Second, 12*time.Second) {
+		plan = append(plan, step{at, "delete the consumers", func() {
+			ctx, cancel := context.WithTimeout(f.t.Context(), time.Second)
+			defer cancel()
+			if stream, err := js.Stream(ctx, streamName); err == nil { // else the server is down
+				_, _ = deleteConsumers(ctx, stream)
+			}
+		}})
+	}
+	return plan
 }
 
 // long marks a test that takes half a minute or so.
@@ -110,4 +154,81 @@ func serverPlan(t *testing.T, r *rand.Rand, server *testenv.NATSServer, total ti
 		at += down
 	}
 	return plan
+}
+
+// TestFleetWhoseStreamLoses is the same with a stream that is put back, purged and
+// deleted under load, while workers are killed. Nothing is lost. What is late or
+// comes twice without a fault is no more than what was published again.
+func TestFleetWhoseStreamLoses(t *testing.T) {
+	t.Parallel()
+	long(t)
+	r := random(t)
+	recv := newReceiver(t, func(receipt) int {
+		<-time.After(20 * time.Millisecond)
+		return http.StatusOK
+	})
+	server := testenv.PrivateNATS(t, testenv.NATSOptions{})
+	f := newFleet(t, server.URL(), recv, "[performance]\nmax_concurrency = 2\n"+webhook("all", recv.url(), "", ""))
+	f.databases(onPostgres, onSQLite)
+	f.crew(2, 3)
+	f.start()
+	stop := f.load(r, 60, 80)
+	const total = 25 * time.Second
+	plan := slices.DeleteFunc(f.plan(r, total), func(s step) bool { return strings.Contains(s.what, "bridge") })
+	run(t, slices.Concat(plan, f.lossPlan(r, server, total)))
+	f.start()
+	stop()
+	f.arrived()
+	slowly(t, "the losses are over", func() bool {
+		for _, b := range f.bases {
+			b.put(1)
+		}
+		for _, b := range f.bridges {
+			if strings.Count(b.log(), lossLine) != strings.Count(b.log(), lossEnds) {
+				return false
+			}
+		}
+		return true
+	})
+	f.arrived()
+	f.stop()
+	again := f.reconciled()
+	t.Logf("%d events were published again", again)
+	if again == 0 {
+		t.Error("nothing was published again, so the test shows nothing")
+	}
+	f.checkWith(again)
+	f.leftNothing()
+}
+
+// What a bridge logs that found a loss, and when that is over.
+const (
+	lossLine = "the stream lost events that nobody handled"
+	lossEnds = "what the stream lost is handled"
+)
+
+// lossPlan draws how and when a stream loses events.
+func (f *fleet) lossPlan(r *rand.Rand, server *testenv.NATSServer, total time.Duration) (plan []step) {
+	js := f.jetStream()
+	for at := between(r, 2*time.Second, 4*time.Second); at < total; at += between(r, 4*time.Second, 6*time.Second) {
+		switch r.IntN(3) {
+		case 0:
+			plan = append(plan, step{at, "purge the stream", func() { f.must(f.jetStreamOf(js).Purge(f.t.Context())) }})
+		case 1:
+			plan = append(plan, step{at, "delete the stream", func() { f.must(js.DeleteStream(f.t.Context(), streamName)) }})
+		default:
+			store := ""
+			plan = append(plan, step{at, "copy the store", func() { store = server.CopyStore(f.t) }})
+			at += between(r, 500*time.Millisecond, 2*time.Second)
+			plan = append(plan, step{at, "put back the copy", func() { server.RestoreStore(f.t, store) }})
+		}
+	}
+	return plan
+}
+
+func (f *fleet) must(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
 }

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"net/url"
 	"strings"
 	"testing"
@@ -48,6 +49,32 @@ func (f *fleet) received(more int) {
 	slowly(f.t, "more arrives", func() bool { return f.recv.count(accepted) >= before+more })
 }
 
+func deleteConsumers(ctx context.Context, stream jetstream.Stream) (deleted int, err error) {
+	names := stream.ConsumerNames(ctx)
+	for name := range names.Name() {
+		if stream.DeleteConsumer(ctx, name) == nil { // else it is gone
+			deleted++
+		}
+	}
+	return deleted, names.Err()
+}
+
+// through has the bridges reach the database through a proxy.
+func (b *base) through(t *testing.T) *testenv.Proxy {
+	t.Helper()
+	u, err := url.Parse(b.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := testenv.NewProxy(t, u.Host)
+	u.Host = proxy.Address
+	b.url = u.String()
+	return proxy
+}
+
+// anyMessage is in every message to PostgreSQL.
+const anyMessage = "\x00"
+
 // Somebody deletes the consumers by which the workers read. They make others and
 // go on where they were: nothing is repeated.
 func TestConsumersDeletedByOthers(t *testing.T) {
@@ -63,15 +90,11 @@ func TestConsumersDeletedByOthers(t *testing.T) {
 	stream := f.jetStreamOf(f.jetStream())
 	deleted := 0
 	for range 4 {
-		names := stream.ConsumerNames(t.Context())
-		for name := range names.Name() {
-			if stream.DeleteConsumer(t.Context(), name) == nil { // else it is gone
-				deleted++
-			}
-		}
-		if err := names.Err(); err != nil {
+		n, err := deleteConsumers(t.Context(), stream)
+		if err != nil {
 			t.Fatal(err)
 		}
+		deleted += n
 		f.received(100)
 	}
 	stop()
@@ -133,21 +156,14 @@ func TestNetworkToOneDatabaseIsCut(t *testing.T) {
 	f := newFleet(t, testenv.NATS(t), recv, webhook("all", recv.url(), "", ""))
 	f.databases(onPostgres, onSQLite)
 	cut, other := f.bases[0], f.bases[1]
-	u, err := url.Parse(cut.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := testenv.NewProxy(t, u.Host)
-	u.Host = proxy.Address
-	cut.url = u.String()
+	proxy := cut.through(t)
 	f.crew(2, 1)
 	f.start()
 	cut.put(1)
 	other.put(1)
 	f.arrived()
 
-	const all = "\x00" // is in every message to PostgreSQL
-	proxy.Mute(all)
+	proxy.Mute(anyMessage)
 	cut.put(2)
 	for n := range int64(50) {
 		other.put(n + 2)

@@ -35,6 +35,12 @@ func (o oracle) outstanding() []change {
 // attempt out of its entity's order.
 func (o oracle) check(t *testing.T) {
 	t.Helper()
+	o.checkWith(t, 0)
+}
+
+// checkWith is check where so many first attempts may come late.
+func (o oracle) checkWith(t *testing.T, most int) {
+	t.Helper()
 	report := reporter{t: t}
 	for _, c := range o.outstanding() {
 		report.add("lost: %+v", c)
@@ -43,6 +49,7 @@ func (o oracle) check(t *testing.T) {
 	for i, c := range o.committed {
 		place[c] = i
 	}
+	late := 0
 	bodies, keys, newest := map[string]string{}, map[change]string{}, map[int64]int{}
 	for _, r := range o.receipts {
 		at, known := place[r.change]
@@ -59,6 +66,9 @@ func (o oracle) check(t *testing.T) {
 		bodies[r.key], keys[r.change] = r.body, r.key
 		if r.attempt == 1 {
 			if before, seen := newest[r.change.item]; seen && at < before {
+				if late++; late <= most {
+					continue
+				}
 				report.add("out of order: %+v came after %+v", r.change, o.committed[before])
 			}
 			newest[r.change.item] = at
