@@ -53,11 +53,7 @@ func (s *stream) get(ctx context.Context) (*nats.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := s.cfg.JetStream
-	made, err := nats.NewStream(conn, nats.StreamConfig{
-		Name: s.cfg.StreamName, SubjectPrefix: s.cfg.SubjectPrefix, Partitions: s.cfg.Partitions,
-		DedupWindow: j.DedupWindow, MaxAge: j.MaxAge, MaxMsgs: j.MaxMsgs, MaxBytes: j.MaxBytes, Replicas: j.Replicas,
-	})
+	made, err := s.describe(conn)
 	if err == nil {
 		err = made.Ensure(ctx)
 	}
@@ -66,6 +62,15 @@ func (s *stream) get(ctx context.Context) (*nats.Stream, error) {
 	}
 	s.ready.Store(made)
 	return made, nil
+}
+
+// describe is the stream as it is configured.
+func (s *stream) describe(conn *nats.Conn) (*nats.Stream, error) {
+	j := s.cfg.JetStream
+	return nats.NewStream(conn, nats.StreamConfig{
+		Name: s.cfg.StreamName, SubjectPrefix: s.cfg.SubjectPrefix, Partitions: s.cfg.Partitions,
+		DedupWindow: j.DedupWindow, MaxAge: j.MaxAge, MaxMsgs: j.MaxMsgs, MaxBytes: j.MaxBytes, Replicas: j.Replicas,
+	})
 }
 
 func (s *stream) connect(ctx context.Context) (*nats.Conn, error) {
@@ -146,11 +151,15 @@ func (s *stream) source(ctx context.Context, partition int) (*nats.Source, error
 	if err != nil {
 		return nil, err
 	}
-	return nats.NewSource(ready, nats.SourceConfig{
+	return nats.NewSource(ready, s.sourceConfig(partition))
+}
+
+func (s *stream) sourceConfig(partition int) nats.SourceConfig {
+	return nats.SourceConfig{
 		Consumer: s.cfg.ConsumerName, Partition: partition, Passing: passing,
 		Entities: s.cfg.Entities, Databases: s.cfg.Databases, Tenants: s.cfg.Tenants,
 		Broken: s.broken, Logger: s.logger,
-	})
+	}
 }
 
 // passing is how often an idle partition moves its checkpoint.

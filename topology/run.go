@@ -21,11 +21,14 @@ const (
 	databaseGroup = "database/"
 )
 
-// LeasedDatabase gives the database that the holder of a lease reads, if it is
-// such a lease.
-func LeasedDatabase(l observer.Lease) (name string, ok bool) {
-	name, ok = strings.CutPrefix(l.Name, databaseGroup)
-	return name, ok && !strings.Contains(name, "/") // not that of a member
+// DatabaseLease is the name of the lease of a database.
+func DatabaseLease(database string) string { return databaseGroup + database }
+
+// ProcessOf gives the host and the process id in the name of the holder of a
+// lease. A process holds leases under several names that begin with it.
+func ProcessOf(holder string) string {
+	parts := strings.SplitN(holder, "/", 3)
+	return strings.Join(parts[:min(len(parts), 2)], "/")
 }
 
 // share is one kind of thing that is read by one process at a time, and how this
@@ -175,7 +178,7 @@ func (t *Topology) beginUnderLease(ctx context.Context, db Database) (err error)
 	if db.Config.Start != config.StartNow {
 		return nil
 	}
-	l, err := t.Store.AcquireLease(ctx, databaseGroup+db.Config.Name, t.Owner+"/begin/"+rand.Text()[:8], t.layers.cfg.Leases.TTL)
+	l, err := t.Store.AcquireLease(ctx, DatabaseLease(db.Config.Name), t.Owner+"/begin/"+rand.Text()[:8], t.layers.cfg.Leases.TTL)
 	if errors.Is(err, observer.ErrBusy) {
 		return nil
 	}

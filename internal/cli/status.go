@@ -18,11 +18,13 @@ import (
 // status is what the command prints. A pointer is nil where the value is
 // unknown or there is none; problem then says why.
 type status struct {
-	Now        time.Time         `json:"now"`
-	State      stateStatus       `json:"state"`
-	Daemon     daemonStatus      `json:"daemon"`
-	Databases  []*databaseStatus `json:"databases"`
-	Deliveries *deliveryStatus   `json:"deliveries"`
+	Now       time.Time         `json:"now"`
+	State     stateStatus       `json:"state"`
+	Daemon    daemonStatus      `json:"daemon"`
+	Databases []*databaseStatus `json:"databases"`
+	// Stream is there where events go through NATS.
+	Stream     *streamStatus   `json:"stream,omitempty"`
+	Deliveries *deliveryStatus `json:"deliveries"`
 	// Chains are those of the configuration as it is now, in detail only.
 	Chains *topology.Explanation `json:"chains,omitempty"`
 }
@@ -43,7 +45,7 @@ type daemonStatus struct {
 	Processes []string `json:"processes"`
 }
 
-// readerStatus is the process that reads a database.
+// readerStatus is the process that reads a database or a partition.
 type readerStatus struct {
 	Holder string    `json:"holder"`
 	Term   int64     `json:"term"`
@@ -143,7 +145,7 @@ func (c *cli) statusCommand() *cobra.Command {
 }
 
 func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *status, err error) {
-	s := &status{Now: time.Now().UTC(), State: stateStatus{Kind: cfg.State.Kind(), Path: cfg.State.Place()}}
+	s := &status{Now: time.Now().UTC(), State: stateStatus{Kind: cfg.State.Kind(), Path: cfg.State.Place()}, Databases: []*databaseStatus{}}
 	readers := map[string]*readerStatus{}
 	store, err := readState(ctx, cfg)
 	if err == nil {
@@ -159,9 +161,9 @@ func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *stat
 		return nil, err
 	}
 	for _, db := range cfg.Databases {
-		d := &databaseStatus{Name: db.Name, Kind: db.Kind(), Path: db.Place(), Reader: readers[db.Name], RetentionSeconds: int64(math.Ceil(db.Retention.Seconds()))}
+		d := &databaseStatus{Name: db.Name, Kind: db.Kind(), Path: db.Place(), Reader: readers[topology.DatabaseLease(db.Name)], RetentionSeconds: int64(math.Ceil(db.Retention.Seconds()))}
 		s.Databases = append(s.Databases, d)
-		if err := d.readCheckpoint(ctx, store, cfg.CheckpointName(db.Name), s.Now); err != nil {
+		if d.Checkpoint, err = readCheckpoint(ctx, store, cfg.CheckpointName(db.Name), s.Now); err != nil {
 			return nil, connectionError(err)
 		}
 		if detailed {
@@ -171,10 +173,13 @@ func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *stat
 			d.Problem = explain(err, d.Path).Error()
 		}
 	}
+	if err := s.readStream(ctx, cfg, store, readers); err != nil {
+		return nil, connectionError(err)
+	}
 	return s, nil
 }
 
-// readLeases says which processes live, and gives who reads each database.
+// readLeases says which processes live, and gives who holds each lease.
 func (s *status) readLeases(ctx context.Context, store observer.LeaseStore) (map[string]*readerStatus, error) {
 	readers := map[string]*readerStatus{}
 	leases, err := store.Leases(ctx, "")
@@ -182,13 +187,12 @@ func (s *status) readLeases(ctx context.Context, store observer.LeaseStore) (map
 		if !l.Running() {
 			continue
 		}
-		if !slices.Contains(s.Daemon.Processes, l.Holder) {
-			s.Daemon.Processes = append(s.Daemon.Processes, l.Holder)
+		if process := topology.ProcessOf(l.Holder); !slices.Contains(s.Daemon.Processes, process) {
+			s.Daemon.Processes = append(s.Daemon.Processes, process)
 		}
-		if name, ok := topology.LeasedDatabase(l); ok {
-			readers[name] = &readerStatus{Holder: l.Holder, Term: l.Term, Since: l.Since.UTC()}
-		}
+		readers[l.Name] = &readerStatus{Holder: l.Holder, Term: l.Term, Since: l.Since.UTC()}
 	}
+	slices.Sort(s.Daemon.Processes)
 	s.Daemon.Running = len(s.Daemon.Processes) > 0
 	return readers, err
 }
@@ -227,23 +231,22 @@ func (s *status) readDeliveries(ctx context.Context, store observer.StateStore, 
 	return nil
 }
 
-// readCheckpoint leaves the checkpoint nil when there is none; store may be nil.
-func (d *databaseStatus) readCheckpoint(ctx context.Context, store observer.StateStore, name string, now time.Time) error {
+// readCheckpoint is nil when there is none; store may be nil.
+func readCheckpoint(ctx context.Context, store observer.StateStore, source string, now time.Time) (*checkpointStatus, error) {
 	if store == nil {
-		return nil
+		return nil, nil
 	}
-	cp, err := store.LoadCheckpoint(ctx, name)
+	cp, err := store.LoadCheckpoint(ctx, source)
 	if errors.Is(err, observer.ErrNotFound) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d.Checkpoint = &checkpointStatus{
+	return &checkpointStatus{
 		Position: cp.Position, SavedAt: cp.SavedAt.UTC(), DoneAhead: len(cp.Done),
 		AgeSeconds: int64(now.Sub(cp.SavedAt).Seconds()),
-	}
-	return nil
+	}, nil
 }
 
 // readCaptures leaves out what cannot be read: the log, which is read next, says
@@ -272,8 +275,12 @@ func (d *databaseStatus) readLog(ctx context.Context, db config.Database, now ti
 	return nil
 }
 
-// failure tells scripts that a log could not be read. It has been printed.
+// failure tells scripts that a log or the stream could not be read. It has been
+// printed.
 func (s *status) failure() error {
+	if s.Stream != nil && s.Stream.Problem != "" {
+		return &codedError{code: exitConnection}
+	}
 	for _, d := range s.Databases {
 		if d.Problem != "" {
 			return &codedError{code: exitConnection}

@@ -28,6 +28,9 @@ func (s statusText) write(w io.Writer) {
 		_, _ = fmt.Fprintf(w, "\ndatabase %s\n", printable(d.Name))
 		s.database(w, d)
 	}
+	if s.Stream != nil {
+		s.stream(w, s.Stream)
+	}
 	_, _ = fmt.Fprint(w, "\ndeliveries\n")
 	s.deliveries(w)
 	if s.Chains != nil && len(s.Chains.Observers) > 0 {

@@ -123,6 +123,19 @@ func (s *Stream) Ensure(ctx context.Context) error {
 	return s.conn.explain(fmt.Errorf("stream %s is made and deleted by somebody else all the time", s.cfg.Name))
 }
 
+// Check finds out whether the stream is there and is one that [Stream.Ensure]
+// would take. It makes nothing and changes nothing. The error matches
+// [observer.ErrNotFound] when it is not there.
+func (s *Stream) Check(ctx context.Context) error {
+	found, err := s.conn.js.Stream(ctx, s.cfg.Name)
+	if err == nil {
+		err = s.refuse(found.CachedInfo(), time.Now())
+	} else if err = describe(s.cfg.Name, err); errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = fmt.Errorf("%w: %w", observer.ErrNotFound, err)
+	}
+	return s.conn.explain(err)
+}
+
 // State is what the stream has. The error matches [observer.ErrNotFound] when it
 // is not there.
 func (s *Stream) State(ctx context.Context) (StreamState, error) {
