@@ -24,13 +24,6 @@ const (
 // DatabaseLease is the name of the lease of a database.
 func DatabaseLease(database string) string { return databaseGroup + database }
 
-// LeasedDatabase gives the database that the holder of a lease reads, if it is
-// such a lease.
-func LeasedDatabase(l observer.Lease) (name string, ok bool) {
-	name, ok = strings.CutPrefix(l.Name, databaseGroup)
-	return name, ok && !strings.Contains(name, "/") // not that of a member
-}
-
 // ProcessOf gives the host and the process id in the name of the holder of a
 // lease. A process holds leases under several names that begin with it.
 func ProcessOf(holder string) string {

@@ -151,7 +151,8 @@ func (s *site) readers() map[string]observer.Lease {
 			s.t.Fatal(err)
 		}
 		for _, l := range all {
-			if name, ok := topology.LeasedDatabase(l); ok && l.Running() {
+			name := strings.TrimPrefix(l.Name, topology.DatabaseLease(""))
+			if l.Running() && l.Name == topology.DatabaseLease(name) && !strings.Contains(name, "/") {
 				readers[name] = l
 			}
 		}
