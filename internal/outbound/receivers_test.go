@@ -56,7 +56,7 @@ const attemptTime = 400 * time.Millisecond
 
 // attemptBytes is what one attempt may allocate at most, the receiver's part in
 // this process included. An answer is read up to 64 KiB, and its headers too.
-const attemptBytes = 4 << 20
+const attemptBytes = 8 << 20
 
 // hostileReceivers listen on this machine, for a network that trusts a.
 func hostileReceivers(t *testing.T, a *tlstest.Authority, forbiddenAddress string) map[string]hostile {
