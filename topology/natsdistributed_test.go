@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/fraiseql/observer/config"
@@ -59,19 +60,21 @@ func (p place) write(t *testing.T, name, text string) string {
 	return file
 }
 
-// program runs one of the examples until the test ends.
-func program(t *testing.T, run func(ctx context.Context, file string) error, file string) {
+// program runs one of the examples until it is stopped, or the test ends.
+func program(t *testing.T, run func(ctx context.Context, file string) error, file string) (stop func()) {
 	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, file) }()
-	t.Cleanup(func() {
-		stop()
+	stop = sync.OnceFunc(func() {
+		cancel()
 		// One that was still starting says what was cut off.
 		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", filepath.Base(file), err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // The program of the example as a bridge and as two workers, on real servers.
