@@ -102,7 +102,7 @@ func (b *bridge) verify(ctx context.Context) error {
 
 const (
 	// verifyBatch is how many events are verified together: they wait for each other.
-	verifyBatch = 20_000
+	verifyBatch = 5_000
 	// verifyPoll is how often an idle log is looked at to verify it.
 	verifyPoll = 5 * time.Second
 )
