@@ -90,13 +90,13 @@ func (a *App) Run(ctx context.Context) (err error) {
 	for range parts {
 		errs = append(errs, <-failed)
 	}
-	a.logger.LogAttrs(ctx, slog.LevelInfo, "stopped", summary(a.Counts())...)
+	a.logger.LogAttrs(ctx, slog.LevelInfo, "stopped", summary(a.Counts(), a.topology.Republished())...)
 	return errors.Join(errs...)
 }
 
 // summary is what the last line says of a run. What may be turned off is in it
 // where there was any.
-func summary(c middleware.Counts) []slog.Attr {
+func summary(c middleware.Counts, republished uint64) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.Int64("done", c.Done), slog.Int64("scheduled", c.Scheduled), slog.Int64("dead", c.Dead),
 		slog.Int64("dropped", c.Dropped), slog.Int64("unrecorded", c.Unrecorded),
@@ -105,6 +105,7 @@ func summary(c middleware.Counts) []slog.Attr {
 		slog.Int64("duplicates_detected", c.DedupDetected), slog.Int64("duplicates_skipped", c.DedupSkipped),
 		slog.Int64("claims_answered_by_state_store", c.DedupBypassed), slog.Int64("handled_without_claim", c.DedupOpen),
 		slog.Int64("cache_hits", c.Cache.Hits), slog.Int64("cache_misses", c.Cache.Misses), slog.Int64("cache_failures", c.Cache.Failures),
+		slog.Int64("republished", int64(republished)), //nolint:gosec // fewer than 2^63
 	} {
 		if some.Value.Int64() != 0 {
 			attrs = append(attrs, some)

@@ -21,6 +21,13 @@ import (
 // are known to be handled by the workers.
 func reconcileName(database string) string { return "reconcile/" + database }
 
+// ReconcileName is the name of the checkpoint up to which the changes of a database
+// are verified, if a configuration has that done.
+func ReconcileName(cfg *config.Config, database string) (name string, ok bool) {
+	transport := cfg.Transport
+	return reconcileName(database), transport.Distributed() && transport.Bridge.Reconcile && transport.NATS.Looks(database)
+}
+
 // HandledName is the name of the checkpoint up to which the log of a database need
 // not be kept.
 func (t *Topology) HandledName(db Database) string {
@@ -121,7 +128,20 @@ func (t *Topology) leave(name string, v *reconcile.Verifier) {
 	defer t.reconciling.Unlock()
 	if t.verifiers[name] == v {
 		delete(t.verifiers, name)
+		t.republished += v.Stats().Republished
 	}
+}
+
+// Republished counts the events that this process published again because the
+// stream had lost them. While nothing is lost it is 0.
+func (t *Topology) Republished() uint64 {
+	t.reconciling.Lock()
+	defer t.reconciling.Unlock()
+	total := t.republished
+	for _, v := range t.verifiers {
+		total += v.Stats().Republished
+	}
+	return total
 }
 
 // progress is how far the stream goes, and the workers in it.

@@ -63,6 +63,7 @@ type Topology struct {
 	reconciles  bool
 	reconciling sync.Mutex
 	verifiers   map[string]*reconcile.Verifier // by database
+	republished uint64                         // by verifiers that ended
 
 	layers  *layers
 	actions atomic.Pointer[actions]

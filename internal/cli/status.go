@@ -62,9 +62,12 @@ type databaseStatus struct {
 	// Reader is null while nobody reads the log.
 	Reader     *readerStatus     `json:"reader"`
 	Checkpoint *checkpointStatus `json:"checkpoint"`
-	Backlog    *backlogStatus    `json:"backlog"`
-	Captures   []captureView     `json:"captures,omitempty"`
-	Problem    string            `json:"problem,omitempty"`
+	// Verified is up to where the workers are known to have handled the log; absent
+	// without a reconciler.
+	Verified *checkpointStatus `json:"verified,omitempty"`
+	Backlog  *backlogStatus    `json:"backlog"`
+	Captures []captureView     `json:"captures,omitempty"`
+	Problem  string            `json:"problem,omitempty"`
 }
 
 type checkpointStatus struct {
@@ -165,6 +168,11 @@ func readStatus(ctx context.Context, cfg *config.Config, detailed bool) (_ *stat
 		s.Databases = append(s.Databases, d)
 		if d.Checkpoint, err = readCheckpoint(ctx, store, cfg.CheckpointName(db.Name), s.Now); err != nil {
 			return nil, connectionError(err)
+		}
+		if name, ok := topology.ReconcileName(cfg, db.Name); ok {
+			if d.Verified, err = readCheckpoint(ctx, store, name, s.Now); err != nil {
+				return nil, connectionError(err)
+			}
 		}
 		if detailed {
 			d.readCaptures(ctx, capturesOf(db, cfg.State.Schema))

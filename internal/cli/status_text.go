@@ -62,6 +62,9 @@ func (s statusText) database(w io.Writer, d *databaseStatus) {
 	}
 	t.row("  read by:", readerText(d.Reader))
 	t.row("  checkpoint:", checkpointText(d.Checkpoint))
+	if d.Verified != nil {
+		t.row("  verified:", checkpointText(d.Verified))
+	}
 	t.row("  backlog:", backlogText(d.Backlog))
 	t.row("  retention:", retentionText(d.RetentionSeconds))
 	if s.detailed && d.Checkpoint != nil {
