@@ -176,7 +176,6 @@ func pausedReaderDeliversNothingMore(t *testing.T, on flavour) {
 	}
 	began := time.Now()
 	first.pause()
-	sent := recv.count(func(r receipt) bool { return r.run == first.run })
 	close(release)
 	shop.put(inFlight + 1)
 	s.arrived(shop, recv) // those under way included: they were answered
@@ -184,6 +183,8 @@ func pausedReaderDeliversNothingMore(t *testing.T, on flavour) {
 		return recv.count(func(r receipt) bool { return r.run == other.run }) == len(shop.all()) && s.behind(s.checkpoint().Position) == 0
 	})
 	saved, paused := s.checkpoint().SavedAt, time.Since(began)
+	// What it had sent has reached the receiver by now.
+	sent := recv.count(func(r receipt) bool { return r.run == first.run })
 	first.wake()
 	first.logs("lease lost", "not renewed for", "the process was paused", fmt.Sprintf("/%d/", other.cmd.Process.Pid), "holds it since")
 	first.logs("standing by")
