@@ -20,9 +20,9 @@ import (
 const chaos = 40 * time.Second
 
 // TestFleetUnderChaos: two bridges over two databases and three workers, under
-// load, while workers are killed and stopped past their leases, bridges are
-// killed, and so is the NATS server, consumers are deleted, and the network to one
-// of the databases is cut. Nothing is lost, the changes of an entity keep their
+// load, while they are killed and stopped past their leases, the NATS server is
+// killed, consumers are deleted, and the network to one of the databases is cut,
+// and that to the state. Nothing is lost, the changes of an entity keep their
 // order, what is repeated has the same key and a reason, and the reconciler finds
 // nothing.
 func TestFleetUnderChaos(t *testing.T) {
@@ -39,11 +39,12 @@ func TestFleetUnderChaos(t *testing.T) {
 	server := testenv.PrivateNATS(t, testenv.NATSOptions{})
 	f := newFleet(t, server.URL(), recv, noBreaker+webhook("all", recv.url(), `retry = { max_attempts = 50, initial_delay_ms = 20, max_delay_ms = 200 }`, ""))
 	f.databases(onPostgres, onSQLite)
-	proxy := f.bases[0].through(t)
+	database, state := through(t, &f.bases[0].url), through(t, &f.state)
 	f.crew(2, 3)
 	f.start()
 	stop := f.load(r, 60, 80)
-	run(t, slices.Concat(f.plan(r, chaos), serverPlan(t, r, server, chaos), networkPlan(r, proxy, chaos), f.consumerPlan(r, chaos)))
+	f.run(slices.Concat(f.plan(r, chaos), serverPlan(t, r, server, chaos), f.consumerPlan(r, chaos),
+		networkPlan(r, database, chaos), f.statePlan(r, state, chaos)))
 	f.start()
 	stop()
 	f.arrived()
@@ -72,7 +73,23 @@ func networkPlan(r *rand.Rand, proxy *testenv.Proxy, total time.Duration) (plan 
 			cut, what = proxy.HangUp, "cut the network to a database"
 		}
 		away := between(r, 100*time.Millisecond, 3*time.Second)
-		plan = append(plan, step{at, what, func() { cut(anyMessage) }}, step{at + away, "mend the network", proxy.Pass})
+		plan = append(plan, step{at, what, func() { cut(anyMessage) }}, step{at + away, "mend the network to the database", proxy.Pass})
+		at += away
+	}
+	return plan
+}
+
+// statePlan draws when the connections to the state are cut.
+func (f *fleet) statePlan(r *rand.Rand, proxy *testenv.Proxy, total time.Duration) (plan []step) {
+	for at := between(r, 3*time.Second, 9*time.Second); at < total; at += between(r, 8*time.Second, 14*time.Second) {
+		away := between(r, 100*time.Millisecond, 2*fleetTTL)
+		plan = append(plan, step{at, "cut the state off", func() {
+			f.away = append(f.away, fault{from: time.Now()})
+			proxy.HangUp(anyMessage)
+		}}, step{at + away, "mend the network to the state", func() {
+			proxy.Pass()
+			f.away[len(f.away)-1].until = time.Now()
+		}})
 		at += away
 	}
 	return plan
@@ -109,14 +126,15 @@ type step struct {
 }
 
 // run does the steps one after the other, each not before its time.
-func run(t *testing.T, plan []step) {
-	t.Helper()
+func (f *fleet) run(plan []step) {
+	f.t.Helper()
 	slices.SortStableFunc(plan, func(a, b step) int { return cmp.Compare(a.at, b.at) })
 	began := time.Now()
 	for _, s := range plan {
 		<-time.After(s.at - time.Since(began))
-		t.Logf("%s %5.1fs %s", clock(time.Now()), s.at.Seconds(), s.what)
+		f.t.Logf("%s %5.1fs %s", clock(time.Now()), s.at.Seconds(), s.what)
 		s.do()
+		f.supervise()
 	}
 }
 
@@ -129,14 +147,14 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 func (f *fleet) plan(r *rand.Rand, total time.Duration) (plan []step) {
 	for _, m := range f.members() {
 		for at := between(r, time.Second, 6*time.Second); at < total; at += between(r, 3*time.Second, 9*time.Second) {
-			if !m.bridge && r.IntN(2) == 0 {
+			if r.IntN(2) == 0 {
 				pause := between(r, fleetTTL, 3*fleetTTL)
 				plan = append(plan, step{at, "stop " + m.name, m.pause}, step{at + pause, "continue " + m.name, m.goOn})
 				at += pause
 				continue
 			}
 			down := between(r, 50*time.Millisecond, 3*fleetTTL)
-			plan = append(plan, step{at, "kill " + m.name, m.kill}, step{at + down, "start " + m.name, m.start})
+			plan = append(plan, step{at, "kill " + m.name, m.kill}, step{at + down, "start " + m.name, m.launch})
 			at += down
 		}
 	}
@@ -175,7 +193,7 @@ func TestFleetWhoseStreamLoses(t *testing.T) {
 	stop := f.load(r, 60, 80)
 	const total = 25 * time.Second
 	plan := slices.DeleteFunc(f.plan(r, total), func(s step) bool { return strings.Contains(s.what, "bridge") })
-	run(t, slices.Concat(plan, f.lossPlan(r, server, total)))
+	f.run(slices.Concat(plan, f.lossPlan(r, server, total)))
 	f.start()
 	stop()
 	f.arrived()

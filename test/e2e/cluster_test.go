@@ -36,7 +36,7 @@ func TestClusterWhoseServersDie(t *testing.T) {
 			step{at + down, fmt.Sprintf("start server %d", node), func() { nodes[node].Restart(t) }})
 		at += down
 	}
-	run(t, plan)
+	f.run(plan)
 	stop()
 	f.arrived()
 	f.stop()

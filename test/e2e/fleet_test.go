@@ -33,6 +33,7 @@ type fleet struct {
 	bases            []*base
 	bridges, workers []*member
 	faults           []fault
+	away             []fault // when the state could not be reached
 }
 
 // base is a database of a fleet with the application that writes it.
@@ -52,6 +53,7 @@ type member struct {
 	fleet  *fleet
 	bridge bool
 	paused time.Time // zero while it is not
+	said   int       // the length of its log when it was launched
 }
 
 // fault is what was done to a process: it was killed, or stopped for a time.
@@ -157,8 +159,43 @@ func (f *fleet) start() {
 	f.t.Helper()
 	for _, m := range f.members() {
 		m.goOn()
-		if m.daemon == nil {
-			m.start()
+		m.start()
+	}
+}
+
+// start returns when the member says that it runs.
+func (m *member) start() {
+	m.t.Helper()
+	m.launch()
+	eventually(m.t, m.name+" runs", func() bool {
+		m.launch()
+		return strings.Contains(m.log()[m.said:], "msg=running")
+	})
+}
+
+// launch starts the member where it does not run, also where it has ended because
+// it could not connect, as whatever supervises it would.
+func (m *member) launch() {
+	m.t.Helper()
+	if m.daemon != nil {
+		if !isClosed(m.exited) {
+			return
+		}
+		const cannotConnect = 3
+		if code := m.daemon.ProcessState.ExitCode(); code != cannotConnect {
+			m.t.Fatalf("%s ended with %d:\n%s", m.name, code, tail(m.log(), 20))
+		}
+	}
+	m.said = len(m.log())
+	m.site.launch()
+}
+
+// supervise launches the members that could not connect.
+func (f *fleet) supervise() {
+	f.t.Helper()
+	for _, m := range f.members() {
+		if m.daemon != nil {
+			m.launch()
 		}
 	}
 }
@@ -186,6 +223,9 @@ func (m *member) kill() {
 // pause has the process stand still, and goOn ends that.
 func (m *member) pause() {
 	m.t.Helper()
+	if m.daemon == nil || isClosed(m.exited) {
+		return
+	}
 	m.paused = time.Now()
 	if err := m.daemon.Process.Signal(syscall.SIGSTOP); err != nil {
 		m.t.Fatal(err)

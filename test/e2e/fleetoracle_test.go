@@ -88,6 +88,12 @@ func (f *fleet) explain(before, again receipt) string {
 			return "woken"
 		}
 	}
+	for _, one := range f.away {
+		// Checkpoints were not saved then.
+		if before.at.After(one.from.Add(-lateFault)) && before.at.Before(one.until.Add(lateFault)) && again.at.After(one.from) {
+			return "state away"
+		}
+	}
 	return f.lostLease(before)
 }
 

@@ -59,16 +59,16 @@ func deleteConsumers(ctx context.Context, stream jetstream.Stream) (deleted int,
 	return deleted, names.Err()
 }
 
-// through has the bridges reach the database through a proxy.
-func (b *base) through(t *testing.T) *testenv.Proxy {
+// through puts a proxy in front of the server of a URL.
+func through(t *testing.T, address *string) *testenv.Proxy {
 	t.Helper()
-	u, err := url.Parse(b.url)
+	u, err := url.Parse(*address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	proxy := testenv.NewProxy(t, u.Host)
 	u.Host = proxy.Address
-	b.url = u.String()
+	*address = u.String()
 	return proxy
 }
 
@@ -156,7 +156,7 @@ func TestNetworkToOneDatabaseIsCut(t *testing.T) {
 	f := newFleet(t, testenv.NATS(t), recv, webhook("all", recv.url(), "", ""))
 	f.databases(onPostgres, onSQLite)
 	cut, other := f.bases[0], f.bases[1]
-	proxy := cut.through(t)
+	proxy := through(t, &cut.url)
 	f.crew(2, 1)
 	f.start()
 	cut.put(1)
