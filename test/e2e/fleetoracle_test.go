@@ -74,27 +74,35 @@ func (f fault) String() string {
 // explain says why a request was repeated; "" when there is no reason.
 func (f *fleet) explain(before, again receipt) string {
 	for _, one := range f.faults {
-		if one.run != before.run || before.at.Before(one.from.Add(-lateFault)) || again.at.Before(one.from) {
-			continue
+		if one.run == before.run && one.covers(before, again) {
+			if one.killed {
+				return "killed"
+			}
+			return "stopped"
 		}
-		if one.killed {
-			return "killed"
-		}
-		return "stopped"
 	}
 	for _, one := range f.faults {
-		// It was about to send that when it was stopped, and somebody else did.
-		if one.run == again.run && !one.killed && before.at.After(one.from) && before.at.Before(one.until) && again.at.Sub(one.until).Abs() < time.Second {
+		if one.run == again.run && !one.killed && one.woke(before, again) {
 			return "woken"
 		}
 	}
 	for _, one := range f.away {
-		// Checkpoints were not saved then.
-		if before.at.After(one.from.Add(-lateFault)) && before.at.Before(one.until.Add(lateFault)) && again.at.After(one.from) {
-			return "state away"
+		if one.covers(before, again) && before.at.Before(one.until.Add(lateFault)) {
+			return "state away" // no checkpoint was saved then
 		}
 	}
 	return f.lostLease(before)
+}
+
+// covers reports whether the fault may be why a request was repeated.
+func (f fault) covers(before, again receipt) bool {
+	return before.at.After(f.from.Add(-lateFault)) && again.at.After(f.from)
+}
+
+// woke reports whether a process was about to send a request when it was stopped,
+// and sent it when it went on, although somebody else had meanwhile.
+func (f fault) woke(before, again receipt) bool {
+	return before.at.After(f.from) && before.at.Before(f.until) && again.at.Sub(f.until).Abs() < time.Second
 }
 
 // lostLease: on a machine that is too busy a process may come too late to renew
