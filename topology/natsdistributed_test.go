@@ -77,6 +77,17 @@ func program(t *testing.T, run func(ctx context.Context, file string) error, fil
 	return stop
 }
 
+// The program of the example, with nothing beside the database.
+func TestPostgresOnlyAsAProgram(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t, func(string) int { return http.StatusOK })
+	url := postgresOrders(t)
+	program(t, smallest, place{t.TempDir()}.write(t, "fraiseql-observer.toml", "[[databases]]\nname = \"shop\"\nurl = '"+url+"'\n"+
+		"[network]\nallow = [\"127.0.0.0/8\"]\n"+observerTo("each", r.URL+"/each", "")))
+	testenv.Exec(t, testenv.Connect(t, url), "INSERT INTO orders VALUES (1, 'new')")
+	r.await(t, "/each")
+}
+
 // The program of the example as a bridge and as two workers, on real servers.
 func TestNATSDistributedFromCommitToAction(t *testing.T) {
 	t.Parallel()
