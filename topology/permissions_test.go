@@ -28,8 +28,9 @@ func TestDocumentedPermissionsAreEnough(t *testing.T) {
 	r := newReceiver(t, func(string) int { return http.StatusOK })
 	s := newShop(t)
 	at, shared := place{s.dir}, "[transport]\ntransport = \"nats\"\n%s\n[transport.nats]\nurl = '"+nats.URL()+"'\nuser = '%s'\npassword = '%s'\npartitions = 4\n[state]\nurl = \"sqlite:state.db\"\n"
-	program(t, distribute, at.write(t, "worker.toml", fmt.Sprintf(shared, "run_bridge = false", "worker", "change me, too")+"[network]\nallow = [\"127.0.0.0/8\"]\n"+
-		observerTo("each", r.URL+"/{{ data.status }}", "")))
+	workerFile := at.write(t, "worker.toml", fmt.Sprintf(shared, "run_bridge = false", "worker", "change me, too")+"[network]\nallow = [\"127.0.0.0/8\"]\n"+
+		observerTo("each", r.URL+"/{{ data.status }}", ""))
+	stopWorker := program(t, distribute, workerFile)
 	start := func() (stop func()) {
 		return program(t, distribute, at.write(t, "bridge.toml", fmt.Sprintf(shared, "run_executors = false", "bridge", "change me")+
 			"[[databases]]\nname = \"shop\"\nurl = \"sqlite:shop.db\"\n"))
@@ -38,9 +39,11 @@ func TestDocumentedPermissionsAreEnough(t *testing.T) {
 	s.exec(t, "INSERT INTO orders VALUES (1, 'first')")
 	r.await(t, "/first")
 	stop()
-	// The next bridge reads back what is published.
+	stopWorker()
+	// The next bridge reads back what is published, the next worker where it was.
+	program(t, distribute, workerFile)
 	start()
-	s.exec(t, "INSERT INTO orders VALUES (2, 'second')")
+	s.exec(t, "UPDATE orders SET status = 'second'") // in the same partition
 	r.await(t, "/second")
 	for line := range strings.Lines(nats.Log()) {
 		if strings.Contains(line, "Violation") && !strings.Contains(line, "STREAM.CREATE") {
