@@ -101,6 +101,17 @@ func TestDistributedIsInterrupted(t *testing.T) {
 	}
 }
 
+// What never gets into the change log is missing at the end, and is said to be.
+func TestLossIsReportedWithWorkers(t *testing.T) {
+	t.Parallel()
+	var out transcript
+	opts := Options{Workers: 2, Worker: testWorker, Duration: time.Second, Rate: 50, drain: 300 * time.Millisecond, tamper: dropInsertTrigger}
+	err := Run(t.Context(), opts, &out)
+	if !errors.Is(err, ErrLost) || count(t, out.String(), "lost") == 0 {
+		t.Errorf("error is %v, want ErrLost\n%s", err, out.String())
+	}
+}
+
 // A worker that cannot start ends the demo, which says what it said.
 func TestAWorkerThatEndsIsAnError(t *testing.T) {
 	t.Parallel()
