@@ -212,6 +212,9 @@ func repeatedRemark(r summary) string {
 	if r.workers == nil || r.workers.outage.worker == 0 {
 		return ""
 	}
+	if r.repeated == 0 {
+		return fmt.Sprintf("worker %d had stored every call that it had made", r.workers.outage.worker)
+	}
 	return fmt.Sprintf("%d because worker %d had made the call and not yet stored that when it was killed; same key",
 		r.repeated-len(r.workers.unexplained), r.workers.outage.worker)
 }
