@@ -87,6 +87,9 @@ type JetStream struct {
 	MaxAge   time.Duration `toml:"max_age_days" default:"7" min:"1" max:"3650"`
 	MaxMsgs  int64         `toml:"max_msgs" default:"10000000" min:"1" max:"1000000000000"`
 	MaxBytes int64         `toml:"max_bytes" default:"10737418240" min:"1048576" max:"1000000000000000"`
+	// PurgeHandled has bridges remove what the workers have handled while the stream is
+	// nearly full.
+	PurgeHandled bool `toml:"purge_handled" default:"true"`
 	// Replicas is how many servers of a cluster keep the stream.
 	Replicas int `toml:"replicas" default:"1" min:"1" max:"5"`
 	// AckWait and MaxDeliver are words of consumers that acknowledge each message.

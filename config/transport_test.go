@@ -44,7 +44,7 @@ func TestTransportDefaults(t *testing.T) {
 			StoreDir: filepath.Join("dir", "fraiseql-observer.nats"), StreamName: "fraiseql_events", SubjectPrefix: "fraiseql.mutation",
 			Partitions: 32, ConsumerName: "fraiseql_observer_worker",
 			JetStream: config.JetStream{
-				DedupWindow: 5 * time.Minute, MaxAge: 7 * day, MaxMsgs: 10_000_000, MaxBytes: 10 << 30, Replicas: 1,
+				DedupWindow: 5 * time.Minute, MaxAge: 7 * day, MaxMsgs: 10_000_000, MaxBytes: 10 << 30, PurgeHandled: true, Replicas: 1,
 				AckWait: 30 * time.Second, MaxDeliver: -1,
 			},
 		},
@@ -80,7 +80,7 @@ func TestTransportIsRead(t *testing.T) {
 			StreamName: "events", SubjectPrefix: "shop.changes", Partitions: 8, ConsumerName: "mailers",
 			Databases: []string{"shop"}, Entities: []string{"Order", "Line item"}, Tenants: []string{"b7e9d7c6-0000-4000-8000-000000000001"},
 			JetStream: config.JetStream{
-				DedupWindow: 10 * time.Minute, MaxAge: 720 * time.Hour, MaxMsgs: 500, MaxBytes: 2_000_000, Replicas: 3,
+				DedupWindow: 10 * time.Minute, MaxAge: 720 * time.Hour, MaxMsgs: 500, MaxBytes: 2_000_000, PurgeHandled: true, Replicas: 3,
 				AckWait: time.Minute, MaxDeliver: 5,
 			},
 		},

@@ -134,3 +134,26 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		}
 	}
 }
+
+// A stream that is nearly full loses what is handled, and nothing else: more
+// changes than it has room for go through it, and each arrives once.
+func TestStreamMakesRoomOfWhatIsHandled(t *testing.T) {
+	t.Parallel()
+	url := testenv.NATS(t)
+	s, r := newShop(t), newQuietReceiver(t, func(string) int { return http.StatusOK })
+	text := strings.Replace(throughNATS(url, ""), "partitions = 4\n", "partitions = 4\n[transport.nats.jetstream]\nmax_msgs = 100\n", 1)
+	built := build(t, s.parse(t, text+observerTo("all", r.URL+"/all", "")))
+	const changes = 150
+	for id := range changes {
+		s.exec(t, `INSERT INTO orders VALUES (?, 'new')`, id+1)
+	}
+	run(t, built)
+	eventually(t, "all arrive", func() bool { return r.calls("/all") == changes })
+	if n := messages(t, jetStream(t, url)); n > 100 {
+		t.Errorf("%d messages in a stream of 100", n)
+	}
+	eventually(t, "all are verified", func() bool { return built.Reconciled()["shop"].Verified == changes })
+	if n := built.Republished(); n != 0 || r.calls("/all") != changes {
+		t.Errorf("%d were published again, and %d arrived, want none and %d", n, r.calls("/all"), changes)
+	}
+}

@@ -113,7 +113,7 @@ func TestStreamIsFull(t *testing.T) {
 	const room, changes = 60, 200
 	recv := newReceiver(t, ok)
 	f := newFleet(t, testenv.NATS(t), recv, webhook("all", recv.url(), "", ""))
-	f.stream = "max_msgs = 60"
+	f.stream = "max_msgs = 60\npurge_handled = false"
 	f.databases(onSQLite)
 	f.crew(1, 1)
 	for n := range int64(changes) {

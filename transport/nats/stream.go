@@ -224,3 +224,15 @@ func checkVersion(version string) error {
 	}
 	return nil
 }
+
+// PurgeBefore removes the messages before a sequence.
+func (s *Stream) PurgeBefore(ctx context.Context, seq uint64) error {
+	found, err := s.conn.js.Stream(ctx, s.cfg.Name)
+	if err == nil {
+		err = found.Purge(ctx, jetstream.WithPurgeSequence(seq))
+	}
+	if err != nil {
+		return s.conn.explain(fmt.Errorf("purge stream %s: %w", s.cfg.Name, describe(s.cfg.Name, err)))
+	}
+	return nil
+}
