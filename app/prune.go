@@ -48,7 +48,7 @@ func (a *App) prune(ctx context.Context) error {
 	})
 	all.Go(func() {
 		regularly(ctx, func() {
-			if _, err := a.topology.Store.PruneReceipts(ctx, keepReceipts, pruneBatch); err != nil && ctx.Err() == nil {
+			if err := a.pruneReceipts(ctx); err != nil && ctx.Err() == nil {
 				a.logger.Warn("old receipts could not be pruned; trying again later", "error", err)
 			}
 		})
@@ -117,6 +117,13 @@ func (a *App) pruneDeliveries(ctx context.Context) error {
 		a.logger.Info("finished deliveries pruned", "rows", total)
 	}
 	return failed
+}
+
+func (a *App) pruneReceipts(ctx context.Context) (err error) {
+	for removed := 1; removed > 0 && err == nil; {
+		removed, err = a.topology.Store.PruneReceipts(ctx, keepReceipts, pruneBatch)
+	}
+	return err
 }
 
 func (a *App) pruneDedup(ctx context.Context) (err error) {

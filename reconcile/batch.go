@@ -100,5 +100,8 @@ func (b *barrier) stands(at Progress) bool {
 // again begins to wait for what was published again.
 func (b *batch) again(now time.Time) {
 	b.rounds++
-	b.since, b.barrier = now, nil
+	b.anew(now)
 }
+
+// anew begins to wait without counting a round: some may be published again.
+func (b *batch) anew(now time.Time) { b.since, b.barrier = now, nil }

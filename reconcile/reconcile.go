@@ -186,6 +186,7 @@ func (v *Verifier) republish(ctx context.Context, b *batch) error {
 	}
 	v.notice(ctx, b)
 	if err := v.cfg.Republish(ctx, b.lacking); err != nil {
+		b.anew(time.Now()) // some of them may be published: they are waited for first
 		return fmt.Errorf("publish %d missing events again: %w", len(b.lacking), err)
 	}
 	v.incident.events += len(b.lacking)

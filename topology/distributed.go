@@ -11,6 +11,7 @@ import (
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/internal/backoff"
 	"github.com/fraiseql/observer/lease"
+	"github.com/fraiseql/observer/reconcile"
 	"github.com/fraiseql/observer/relay"
 	"github.com/fraiseql/observer/transport/nats"
 )
@@ -30,6 +31,10 @@ func (t *Topology) serves(queue string) bool {
 
 // publishDatabase publishes the changes of a database.
 func (t *Topology) publishDatabase(ctx context.Context, cfg *config.Config, name string, held *lease.Held) error {
+	// A server that is away is waited for here, before anything is asked of the state.
+	if _, err := t.stream.keepTrying(ctx); err != nil {
+		return err
+	}
 	db, err := t.takeOver(ctx, name, held)
 	if err != nil {
 		return err
@@ -46,6 +51,9 @@ func (t *Topology) publishDatabase(ctx context.Context, cfg *config.Config, name
 		DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
 	})
 	if !t.reconciles || !t.stream.cfg.Looks(name) {
+		if err := reconcile.Retire(ctx, t.Store, b.verified(), observer.Lease{Name: held.Name(), Term: held.Term()}); err != nil {
+			return err
+		}
 		return b.relay.Run(ctx)
 	}
 	return b.run(ctx)

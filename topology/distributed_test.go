@@ -157,3 +157,33 @@ func TestStreamMakesRoomOfWhatIsHandled(t *testing.T) {
 		t.Errorf("%d were published again, and %d arrived, want none and %d", n, r.calls("/all"), changes)
 	}
 }
+
+// Who goes back from the stream to one process loses nothing that is in the stream
+// and was not handled, and a later return to the stream publishes nothing again.
+func TestBackFromTheStream(t *testing.T) {
+	t.Parallel()
+	url := testenv.NATS(t)
+	s, r := newShop(t), newReceiver(t, func(string) int { return http.StatusOK })
+	const grace = "[transport.bridge]\nreconcile_grace = \"1s\"\n"
+	bridge := build(t, s.parse(t, throughNATS(url, "run_executors = false\n")+grace))
+	stop := run(t, bridge)
+	s.exec(t, `INSERT INTO orders VALUES (1, 'new')`)
+	eventually(t, "it is published", func() bool { return messages(t, jetStream(t, url)) == 1 })
+	stop()
+	direct := build(t, s.parse(t, observerTo("all", r.URL+"/all", "")))
+	stop = run(t, direct)
+	r.await(t, "/all")
+	s.exec(t, `INSERT INTO orders VALUES (2, 'new')`)
+	eventually(t, "the next arrives, too", func() bool { return r.calls("/all") == 2 })
+	stop()
+	both := build(t, s.parse(t, throughNATS(url, "")+grace+observerTo("all", r.URL+"/all", "")))
+	run(t, both)
+	s.exec(t, `INSERT INTO orders VALUES (3, 'new')`)
+	eventually(t, "the reconciler has verified what was published since", func() bool {
+		got := both.Reconciled()["shop"]
+		return got.Verified == 1 && got.Missing == 0
+	})
+	if n := both.Republished(); n != 0 {
+		t.Errorf("%d events were published again, want none", n)
+	}
+}

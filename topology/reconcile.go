@@ -18,21 +18,42 @@ import (
 )
 
 // reconcileName is the name of the checkpoint up to which the changes of a database
-// are known to be handled by the workers.
-func reconcileName(database string) string { return "reconcile/" + database }
+// are known to be handled by the workers of a consumer, from a stream: what others
+// handled has no receipts of theirs.
+func reconcileName(database string, n config.NATS) string {
+	return "reconcile/" + database + "/" + n.ConsumerName + "/" + n.StreamName
+}
 
 // ReconcileName is the name of the checkpoint up to which the changes of a database
 // are verified, if a configuration has that done.
 func ReconcileName(cfg *config.Config, database string) (name string, ok bool) {
 	transport := cfg.Transport
-	return reconcileName(database), transport.Distributed() && transport.Bridge.Reconcile && transport.NATS.Looks(database)
+	return reconcileName(database, transport.NATS), transport.Distributed() && transport.Bridge.Reconcile && transport.NATS.Looks(database)
+}
+
+// leaveStream has a database read from where the workers are known to have handled
+// it, when it went through a stream before: what is in the stream and was not
+// handled is not lost, and what was handled since may be handled again.
+func (t *Topology) leaveStream(ctx context.Context, cfg *config.Config, db Database, held *lease.Held) error {
+	name := reconcileName(db.Config.Name, cfg.Transport.NATS)
+	l := observer.Lease{Name: held.Name(), Term: held.Term()}
+	verified, ok, err := reconcile.Verified(ctx, t.Store, name)
+	if !ok || err != nil {
+		return err
+	}
+	verified.Lease, verified.Term = l.Name, l.Term
+	if err := t.Store.SaveCheckpoint(ctx, db.checkpoint, verified); err != nil {
+		return fmt.Errorf("go back to what is verified of database %s: %w", db.Config.Name, err)
+	}
+	t.logger.Warn("the changes went through a stream before; reading goes back to those that its workers are known to have handled", "source", db.Config.Name)
+	return reconcile.Retire(ctx, t.Store, name, l)
 }
 
 // HandledName is the name of the checkpoint up to which the log of a database need
 // not be kept.
 func (t *Topology) HandledName(db Database) string {
 	if t.reconciles && t.stream.cfg.Looks(db.Config.Name) {
-		return reconcileName(db.Config.Name)
+		return reconcileName(db.Config.Name, t.stream.cfg)
 	}
 	return db.checkpoint
 }
@@ -59,11 +80,14 @@ type bridge struct {
 	relay     *relay.Relay
 }
 
+// verified is the name of the verifier's checkpoint.
+func (b *bridge) verified() string { return reconcileName(b.db.Config.Name, b.topology.stream.cfg) }
+
 // run publishes, and verifies beside that, until ctx ends.
 func (b *bridge) run(ctx context.Context) error {
 	l := observer.Lease{Name: b.held.Name(), Term: b.held.Term()}
 	// Before anything is published: what was published earlier may have no receipts.
-	if err := reconcile.Begin(ctx, b.topology.Store, reconcileName(b.db.Config.Name), b.db.checkpoint, l); err != nil {
+	if err := reconcile.Begin(ctx, b.topology.Store, b.verified(), b.db.checkpoint, l); err != nil {
 		return fmt.Errorf("reconcile database %s: %w", b.db.Config.Name, err)
 	}
 	return both(ctx, b.relay.Run, b.verify)
@@ -71,7 +95,7 @@ func (b *bridge) run(ctx context.Context) error {
 
 // verify compares the log with what the workers have handled, until ctx ends.
 func (b *bridge) verify(ctx context.Context) error {
-	t, name := b.topology, reconcileName(b.db.Config.Name)
+	t, name := b.topology, b.verified()
 	verifier := reconcile.New(reconcile.Config{
 		Group: t.stream.group(), Database: b.db.Config.Name, Receipts: t.Store, Grace: b.cfg.Transport.Bridge.Grace,
 		Progress:  t.progress,
@@ -109,7 +133,7 @@ func (b *bridge) verify(ctx context.Context) error {
 
 const (
 	// verifyBatch is how many events are verified together: they wait for each other.
-	verifyBatch = 5_000
+	verifyBatch = 2_000
 	// verifyPoll is how often an idle log is looked at to verify it.
 	verifyPoll = 5 * time.Second
 )

@@ -137,6 +137,9 @@ func (t *Topology) readDatabase(ctx context.Context, cfg *config.Config, name st
 	if err != nil {
 		return err
 	}
+	if err := t.leaveStream(ctx, cfg, db, held); err != nil {
+		return err
+	}
 	return relay.New(relay.Config{
 		Source: db.Source, Handler: t.Executor, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
 		Lanes: cfg.Performance.MaxConcurrency, InFlight: cfg.Performance.ChannelCapacity,

@@ -63,6 +63,8 @@ func (p *Publisher) insist(ctx context.Context, one *parcel) error {
 		refusal, answered := errors.AsType[*jetstream.APIError](err)
 		switch {
 		case answered && (refusal.ErrorCode == codeWrongLast || refusal.ErrorCode == codeWrongLastBusy) && try < tries:
+		case answered && (refusal.ErrorCode == codeTooLarge || refusal.ErrorCode == codeHeaderLarge):
+			return p.oversized(ctx, one.event, refusal)
 		case answered:
 			return p.refused(refusal)
 		default:
