@@ -64,7 +64,11 @@ type Group struct {
 	failed    map[string]failure  // by name
 	member    *tenancy            // nil while this process is no member
 	seen      view
-	away      bool // the last look for what is free failed
+	// orphans are free names, since when they are seen to be; kept are those that
+	// this member took although they are above its share, until the members change.
+	orphans map[string]time.Time
+	kept    map[string]bool
+	away    bool // the last look for what is free failed
 	// settled is from when on a lease counts as free that ran out: when the store
 	// was away, others may just be about to renew theirs.
 	settled time.Time
@@ -90,7 +94,7 @@ func New(cfg Config) *Group {
 	}
 	return &Group{
 		cfg: cfg, holder: cfg.Holder + "/" + rand.Text()[:8], kick: make(chan struct{}, 1),
-		tenancies: map[string]*tenancy{}, failed: map[string]failure{},
+		tenancies: map[string]*tenancy{}, failed: map[string]failure{}, orphans: map[string]time.Time{}, kept: map[string]bool{},
 	}
 }
 
@@ -168,6 +172,7 @@ func (g *Group) noteSeen(v view) {
 	if last := g.seen.at; !last.IsZero() && v.at.Sub(last) >= g.cfg.TTL/2 {
 		g.settled = v.at.Add(g.cfg.TTL/3 + g.cfg.Poll)
 	}
+	g.noteOrphans(v)
 	g.seen = v
 	if g.away {
 		g.away = false

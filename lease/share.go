@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +68,7 @@ func (g *Group) giveBack(v view) {
 		if _, wanted := v.names[name]; !wanted {
 			t.leave(errUnwanted)
 		}
-		if !t.leaving {
+		if !t.leaving && !g.kept[name] {
 			kept = append(kept, t)
 		}
 	}
@@ -83,8 +84,11 @@ func (g *Group) take(ctx context.Context, v view, run RunFunc) {
 	free, room := g.free(v)
 	shuffle(free)
 	for _, name := range free {
-		if room == 0 || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			break
+		}
+		if room == 0 && !g.keep(name) {
+			continue
 		}
 		taken, err := g.acquire(ctx, name, run)
 		if err != nil {
@@ -93,7 +97,7 @@ func (g *Group) take(ctx context.Context, v view, run RunFunc) {
 			}
 			break
 		}
-		if taken {
+		if taken && room > 0 {
 			room--
 		}
 	}
@@ -104,14 +108,50 @@ func (g *Group) take(ctx context.Context, v view, run RunFunc) {
 	}
 }
 
+// noteOrphans notes since when names are free, and has the shares drawn anew when
+// the members change. The caller holds mu.
+func (g *Group) noteOrphans(v view) {
+	if !slices.Equal(slices.Sorted(slices.Values(v.others)), slices.Sorted(slices.Values(g.seen.others))) {
+		clear(g.kept)
+		clear(g.orphans)
+	}
+	for name, l := range v.names {
+		switch since, free := g.orphans[name]; {
+		case l.Running() || g.tenancies[name] != nil:
+			delete(g.orphans, name)
+		case !free:
+			g.orphans[name] = v.at
+		case v.at.Before(since):
+			g.orphans[name] = v.at
+		}
+	}
+}
+
+// keep reports whether a free name is to be taken although it is above the share:
+// nobody else took it for twice the time of a lease, because not all members list
+// it, or because they cannot run it.
+func (g *Group) keep(name string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	since, free := g.orphans[name]
+	if !free || time.Since(since) < 2*g.cfg.TTL {
+		return false
+	}
+	if !g.kept[name] {
+		g.kept[name] = true
+		g.cfg.Logger.Info("nobody else takes a name; taken beside the share of this process", "lease", g.cfg.Prefix+name)
+	}
+	return true
+}
+
 // free lists the names that nobody has, and tells how many of them this member may
 // take.
 func (g *Group) free(v view) (free []string, room int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	room = v.share
-	for _, t := range g.tenancies {
-		if !t.leaving {
+	for name, t := range g.tenancies {
+		if !t.leaving && !g.kept[name] {
 			room--
 		}
 	}

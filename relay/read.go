@@ -39,8 +39,6 @@ func (r *Relay) readStream(ctx context.Context) (n int, err error) {
 			r.cfg.Logger.Debug("source stream did not close cleanly", "error", cerr)
 		}
 	}()
-	r.opened.Store(time.Now().UnixNano())
-	defer r.opened.Store(0)
 	for {
 		// The place is taken before reading: a full window reads nothing.
 		if !r.takePlace(ctx) {
@@ -95,21 +93,11 @@ func (r *Relay) givePlaces(n int) {
 	}
 }
 
-// CaughtUp reports whether everything that the source had at a time is handled.
-// margin is how long the source may take to show it. False is the answer while that
-// is not known. It may be called concurrently with Run.
-func (r *Relay) CaughtUp(at time.Time, margin time.Duration) bool {
-	opened := r.opened.Load()
-	if opened == 0 {
-		return false
-	}
-	if since := time.Unix(0, opened); since.After(at) {
-		at = since // this stream began to look then
-	}
-	at = at.Add(margin)
-	if time.Now().Before(at) {
-		return false
-	}
-	oldest := r.window.since()
-	return oldest.IsZero() || oldest.After(at)
-}
+// Handled is the position up to which everything is handled, and Read that of the
+// newest message that was read. Both are "" before the relay runs from the
+// beginning of the log. They may be called concurrently with Run, once it has
+// called the handler.
+func (r *Relay) Handled() observer.Position { return r.window.handled() }
+
+// Read is described at [Relay.Handled].
+func (r *Relay) Read() observer.Position { return r.window.newest() }

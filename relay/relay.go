@@ -20,7 +20,6 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -121,9 +120,6 @@ type Relay struct {
 	saved receipts
 	// fence ends the reading because the lease is lost.
 	fence context.CancelCauseFunc
-	// opened is when the stream that is read was opened, in Unix time; 0 while there is
-	// none.
-	opened atomic.Int64
 	// stalled is how long the reader waits for a place before it says so.
 	stalled time.Duration
 }

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"sync"
-	"time"
 
 	"github.com/fraiseql/observer"
 )
@@ -27,7 +26,6 @@ type entry struct {
 	id       string
 	position observer.Position
 	done     bool
-	read     time.Time
 }
 
 // seen says where a message that will be read again stands.
@@ -75,7 +73,7 @@ func (w *window) add(id string, at observer.Position) (seq uint64, fresh bool, s
 		return 0, false, 1 // it has its entry: give back the place taken for this one
 	}
 	seq = w.first + uint64(len(w.entries))
-	w.entries = append(w.entries, entry{id: id, position: at, done: before == inCheckpoint, read: time.Now()})
+	w.entries = append(w.entries, entry{id: id, position: at, done: before == inCheckpoint})
 	if before == inCheckpoint {
 		return seq, false, w.advance()
 	}
@@ -125,14 +123,21 @@ func (w *window) checkpoint() observer.Checkpoint {
 	return cp
 }
 
-// since is when the oldest unhandled message was read; zero when there is none.
-func (w *window) since() time.Time {
+// handled is the position up to which everything is.
+func (w *window) handled() observer.Position {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.entries) == 0 {
-		return time.Time{}
+	return w.position
+}
+
+// newest is the position of the message that was read last.
+func (w *window) newest() observer.Position {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.entries); n > 0 {
+		return w.entries[n-1].position
 	}
-	return w.entries[0].read
+	return w.position
 }
 
 // oldest is the id of the oldest unhandled message, and how many are above it.

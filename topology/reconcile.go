@@ -77,7 +77,12 @@ type bridge struct {
 	db        Database
 	held      *lease.Held
 	publisher *nats.Publisher
-	relay     *relay.Relay
+	// relay publishes, verifier verifies.
+	relay, verifier *relay.Relay
+	// passed is a place of the verifier that the bridge has passed, asked when that was
+	// asked for the last time. Both are used by the verifier's handler alone.
+	passed observer.Position
+	asked  time.Time
 }
 
 // verified is the name of the verifier's checkpoint.
@@ -99,7 +104,7 @@ func (b *bridge) verify(ctx context.Context) error {
 	verifier := reconcile.New(reconcile.Config{
 		Group: t.stream.group(), Database: b.db.Config.Name, Receipts: t.Store, Grace: b.cfg.Transport.Bridge.Grace,
 		Progress:  t.progress,
-		Published: func(at time.Time) bool { return b.relay.CaughtUp(at, b.margin()) },
+		Published: func(time.Time) bool { return b.published(ctx) },
 		Republish: func(ctx context.Context, events []*observer.Event) error {
 			if err := b.held.Await(ctx); err != nil {
 				return err
@@ -116,7 +121,7 @@ func (b *bridge) verify(ctx context.Context) error {
 	defer t.leave(b.db.Config.Name, verifier)
 	slow := b.db.Config
 	slow.PollInterval = max(slow.PollInterval, verifyPoll)
-	return relay.New(relay.Config{
+	b.verifier = relay.New(relay.Config{
 		Source:  renamed{NewSource(slow, nil, t.logger), name},
 		Handler: selected{verifier, b.cfg.Transport.NATS}, Malformed: func(context.Context, *observer.Malformed) error { return nil },
 		Checkpoints: t.Store, Lease: b.held, Batch: verifyBatch, InFlight: 2 * verifyBatch,
@@ -128,7 +133,33 @@ func (b *bridge) verify(ctx context.Context) error {
 			verifier.Saved(ctx, ids)
 		},
 		DrainTimeout: time.Second, Logger: t.logger,
-	}).Run(ctx)
+	})
+	return b.verifier.Run(ctx)
+}
+
+// published reports whether the bridge has published everything that the verifier
+// has read. It compares how many rows come after each of the two places in the
+// log, first after that of the verifier: what is committed meanwhile only makes the
+// answer a later one. It asks the database, and not all the time.
+func (b *bridge) published(ctx context.Context) bool {
+	read := b.verifier.Read()
+	if read == b.passed {
+		return true
+	}
+	if time.Since(b.asked) < publishedEvery {
+		return false
+	}
+	b.asked = time.Now()
+	rest, _, err := b.db.Source.Backlog(ctx, read)
+	if err != nil {
+		return false
+	}
+	ahead, _, err := b.db.Source.Backlog(ctx, b.relay.Handled())
+	if err != nil || ahead > rest {
+		return false
+	}
+	b.passed = read
+	return true
 }
 
 const (
@@ -136,10 +167,9 @@ const (
 	verifyBatch = 2_000
 	// verifyPoll is how often an idle log is looked at to verify it.
 	verifyPoll = 5 * time.Second
+	// publishedEvery is the time between two questions how far a bridge is.
+	publishedEvery = 2 * time.Second
 )
-
-// margin is how long after a commit the bridge may see it.
-func (b *bridge) margin() time.Duration { return 2*b.db.Config.PollInterval + 2*time.Second }
 
 func (t *Topology) enter(name string, v *reconcile.Verifier) {
 	t.reconciling.Lock()
