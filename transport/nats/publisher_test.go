@@ -375,8 +375,8 @@ func TestFullStreamHoldsBack(t *testing.T) {
 		limit StreamConfig
 		says  string
 	}{
-		"messages": {StreamConfig{MaxMsgs: 1230}, "1230 messages; workers are behind, or raise max_msgs"},
-		"bytes":    {StreamConfig{MaxBytes: 300_000}, "300000 bytes; workers are behind, or raise max_bytes"},
+		"messages": {StreamConfig{MaxMsgs: 1230}, "1230 messages, which stay for 168h0m0s, handled or not; raise max_msgs"},
+		"bytes":    {StreamConfig{MaxBytes: 300_000}, "300000 bytes, which stay for 168h0m0s, handled or not; raise max_bytes"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -104,14 +104,24 @@ func (p *Publisher) refused(refusal *jetstream.APIError) error {
 	said := refusal.Description
 	switch {
 	case strings.Contains(said, "maximum messages"):
-		return fmt.Errorf("%w: %s has %d messages; workers are behind, or raise max_msgs", ErrStreamFull, name, p.stream.cfg.MaxMsgs)
+		return fmt.Errorf("%w: %s has %d messages, which stay %s, handled or not; raise max_msgs",
+			ErrStreamFull, name, p.stream.cfg.MaxMsgs, p.stream.cfg.stays())
 	case strings.Contains(said, "maximum bytes"):
-		return fmt.Errorf("%w: %s has %d bytes; workers are behind, or raise max_bytes", ErrStreamFull, name, p.stream.cfg.MaxBytes)
+		return fmt.Errorf("%w: %s has %d bytes, which stay %s, handled or not; raise max_bytes",
+			ErrStreamFull, name, p.stream.cfg.MaxBytes, p.stream.cfg.stays())
 	case refusal.ErrorCode == codeNoStorage, refusal.ErrorCode == codeAccountFull:
 		return fmt.Errorf("%w: the storage that the server has for it is used up (%s); make room, or raise max_file_store of the server or the limits of the account",
 			ErrStreamFull, said)
 	}
 	return fmt.Errorf("stream %s refused a batch: %w", name, refusal)
+}
+
+// stays says for how long a stream keeps its messages.
+func (c StreamConfig) stays() string {
+	if c.MaxAge == 0 {
+		return "for ever"
+	}
+	return "for " + c.MaxAge.String()
 }
 
 // remake makes a stream that is gone.
