@@ -53,6 +53,17 @@ func (f *fleet) checkRepeats(most int) {
 		}
 	}
 	report.end()
+	// A lease is asked for before each request: only what was just being sent slips
+	// through.
+	stops := 0
+	for _, one := range f.faults {
+		if !one.killed {
+			stops++
+		}
+	}
+	if kinds["woken"] > stops {
+		f.t.Errorf("processes that were stopped %d times sent %d requests when they went on that others had sent", stops, kinds["woken"])
+	}
 	f.t.Logf("%d requests, %d repeats %v, %d faults", len(f.recv.receipts()), repeats, kinds, len(f.faults))
 	if f.t.Failed() {
 		for _, one := range f.faults {
