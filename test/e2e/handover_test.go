@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -12,8 +13,20 @@ import (
 	"github.com/fraiseql/observer/internal/testenv"
 )
 
-// handover is for how long failovers of a fleet are measured.
-const handover = 40 * time.Second
+// handover is for how long failovers of a fleet are measured. E2E_HANDOVER sets
+// another time, such as 2m for fifty rounds.
+func handover(t *testing.T) time.Duration {
+	t.Helper()
+	text := os.Getenv("E2E_HANDOVER")
+	if text == "" {
+		return 25 * time.Second
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("E2E_HANDOVER: %v", err)
+	}
+	return d
+}
 
 // newHandover is a fleet whose requests say when they came and from whom.
 func newHandover(t *testing.T, bridges, workers int, kinds ...flavour) (f *fleet, stop func()) {
@@ -36,8 +49,9 @@ func TestFailoverOfPartitions(t *testing.T) {
 	t.Parallel()
 	long(t)
 	f, stop := newHandover(t, 1, 3, onSQLite)
+	total := handover(t)
 	var killed, joined []time.Duration
-	for began, n := time.Now(), 0; time.Since(began) < handover; n++ {
+	for began, n := time.Now(), 0; time.Since(began) < total; n++ {
 		f.eachWorks()
 		victim := f.workers[n%len(f.workers)]
 		at := time.Now()
@@ -63,8 +77,9 @@ func TestFailoverOfBridges(t *testing.T) {
 	t.Parallel()
 	long(t)
 	f, stop := newHandover(t, 2, 1, onPostgres)
+	total := handover(t)
 	var killed []time.Duration
-	for began := time.Now(); time.Since(began) < handover; {
+	for began := time.Now(); time.Since(began) < total; {
 		f.freshArrives()
 		var victim *member
 		eventually(t, "a bridge publishes", func() bool {
