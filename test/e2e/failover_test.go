@@ -82,7 +82,7 @@ func (s *site) tellsOf(reading, standing *peer) {
 	for line := range strings.Lines(out) {
 		switch {
 		case strings.HasPrefix(line, "daemon:"):
-			daemons = line
+			daemons = strings.NewReplacer(",", "/", "\n", "/").Replace(line) // a process ends with a slash, as in the holder of a lease
 		case strings.HasPrefix(strings.TrimSpace(line), "read by:"):
 			reader = line
 		}
