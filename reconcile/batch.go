@@ -31,6 +31,7 @@ type Partition struct {
 
 // batch is events that are verified together.
 type batch struct {
+	told bool // that publishing again is of no use
 	// lacking are those without a receipt, in the order of the log.
 	lacking []*observer.Event
 	// read is when the events were read from the log, since when this round of

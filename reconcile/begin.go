@@ -42,7 +42,7 @@ func Verified(ctx context.Context, store observer.CheckpointStore, name string) 
 	if err != nil {
 		return cp, false, fmt.Errorf("find out what is verified: %w", err)
 	}
-	return cp, !(len(cp.Done) == 1 && cp.Done[0] == retired && cp.Position == ""), nil
+	return cp, len(cp.Done) != 1 || cp.Done[0] != retired || cp.Position != "", nil
 }
 
 // Retire has the next verifier begin anew, where the bridge is then. It is called,

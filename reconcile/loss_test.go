@@ -214,3 +214,27 @@ func TestPublishedAgainInTheOrderOfTheLog(t *testing.T) {
 		}
 	})
 }
+
+// receiptless is a store that has no receipts: the workers save none.
+type receiptless struct{ observer.ReceiptStore }
+
+func (receiptless) Receipts(context.Context, string, string, int64, int) ([]observer.ReceiptBatch, error) {
+	return nil, nil
+}
+
+// Workers that say nothing must not have everything handled for ever.
+func TestWorkersWithoutReceipts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		cfg := w.config()
+		cfg.Receipts = receiptless{cfg.Receipts}
+		v, stop := w.verify(cfg)
+		w.commit(10)
+		<-time.After(12 * time.Hour)
+		if n := v.Stats().Republished; n == 0 || n > 100 {
+			t.Errorf("10 events were published again %d times in all, want an end to it", n)
+		}
+		stop(false)
+	})
+}

@@ -164,9 +164,28 @@ func (v *Verifier) look(ctx context.Context, b *batch) (done bool, err error) {
 		return true, nil
 	}
 	if asked && b.passed(at, time.Now()) {
-		return false, v.republish(ctx, b)
+		return false, v.again(ctx, b)
 	}
 	return false, nil
+}
+
+// maxRounds is how often the same events are published again. With the default
+// grace that takes about two hours.
+const maxRounds = 8
+
+// again publishes what b lacks, unless that was in vain too often: then nobody
+// says what is handled, and to go on would have it handled without end.
+func (v *Verifier) again(ctx context.Context, b *batch) error {
+	if b.rounds < maxRounds {
+		return v.republish(ctx, b)
+	}
+	if !b.told {
+		b.told = true
+		v.cfg.Logger.Error("events were published again and again, and no worker says that it handled them; they are not published any more, and nothing behind them is verified: "+
+			"see that the workers run with reconcile = true and look at the same entities, databases and tenants as this bridge",
+			"events", len(b.lacking), "times", b.rounds, "event_ids", idsOf(b.lacking[:min(len(b.lacking), namedEvents)]))
+	}
+	return nil
 }
 
 // grace is what is left of [Config.Grace] before and after the barrier.
