@@ -44,8 +44,8 @@ test: ## Run every test, with the race detector where a C compiler is there (PKG
 		race=; cgo=0; \
 		echo 'test: every package, without the race detector: it needs a C compiler (such as gcc) and found none that works'; \
 	fi; \
-	echo "CGO_ENABLED=$$cgo $(GO) test $$race $(TESTFLAGS) $(PKG)"; \
-	CGO_ENABLED=$$cgo $(GO) test $$race $(TESTFLAGS) $(PKG)
+	echo "CGO_ENABLED=$$cgo $(GO) test -timeout 30m $$race $(TESTFLAGS) $(PKG)"; \
+	CGO_ENABLED=$$cgo $(GO) test -timeout 30m $$race $(TESTFLAGS) $(PKG)
 
 .PHONY: test-race
 test-race: ## Run every test with the race detector, or fail (PKG, TESTFLAGS)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,10 +56,15 @@ func (b *bench) connect(t *testing.T, url string) *nats.Stream {
 	return s
 }
 
+// create makes the stream. The server may still be removing the files of one that
+// was deleted a moment ago, and says that it cannot make a store then.
 func (b *bench) create(t *testing.T) {
 	t.Helper()
-	if err := b.Ensure(t.Context()); err != nil {
-		t.Fatal(err)
+	deadline := time.Now().Add(patience)
+	for err := b.Ensure(t.Context()); err != nil; err = b.Ensure(t.Context()) {
+		if !strings.Contains(err.Error(), "creating store") || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }
 
