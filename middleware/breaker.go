@@ -28,9 +28,9 @@ type BreakerConfig struct {
 	Window      time.Duration
 	// OpenFor is how long nothing is sent then.
 	OpenFor time.Duration
-	// Probes is how many attempts are made after that, at most so many at a time.
-	// When too few of them fail to open a closed breaker, it closes, else it opens
-	// again.
+	// Probes is how many attempts are made after that, not counting those that say
+	// nothing about the receiver. When too few of them fail to open a closed
+	// breaker, it closes, else it opens again.
 	Probes int
 }
 
@@ -64,8 +64,9 @@ const probePause = time.Second
 type breaker struct {
 	cfg BreakerConfig
 	lib circuitbreaker.CircuitBreaker[any]
-	// epoch counts the changes of state, probing the probes under way in it.
-	epoch, probing int
+	// epoch counts the changes of state, probing the probes under way in it, and
+	// probed those that have said something. The library decides when all have.
+	epoch, probing, probed int
 }
 
 func newBreaker(cfg BreakerConfig) *breaker {
@@ -98,12 +99,15 @@ func (b *breaker) state() (state BreakerState, remaining time.Duration) {
 	}
 }
 
+// turn begins another epoch.
+func (b *breaker) turn() { b.epoch, b.probing, b.probed = b.epoch+1, 0, 0 }
+
 func (b *breaker) allowance() int {
 	switch state, _ := b.state(); state {
 	case BreakerClosed:
 		return math.MaxInt
 	case BreakerHalfOpen:
-		return max(b.cfg.Probes-b.probing, 0)
+		return max(b.cfg.Probes-b.probing-b.probed, 0)
 	default:
 		return 0
 	}
@@ -135,9 +139,9 @@ func (k *ticket) pass(now time.Time) (until time.Time, ok bool) {
 	case BreakerHalfOpen:
 		if b.lib.State() == circuitbreaker.OpenState {
 			b.lib.HalfOpen()
-			b.epoch, b.probing = b.epoch+1, 0
+			b.turn()
 		}
-		if b.probing >= b.cfg.Probes {
+		if b.allowance() == 0 {
 			return now.Add(probePause), false
 		}
 		b.probing++
@@ -193,6 +197,9 @@ func (k *ticket) told(v verdict, now time.Time) (before, after BreakerState) {
 	if k.probe {
 		k.probe = false
 		b.probing--
+		if v != saysNothing {
+			b.probed++
+		}
 	}
 	if v == saysNothing {
 		return before, before
@@ -204,7 +211,7 @@ func (k *ticket) told(v verdict, now time.Time) (before, after BreakerState) {
 		b.lib.RecordSuccess()
 	}
 	if after, _ = b.state(); after != before {
-		b.epoch, b.probing = b.epoch+1, 0
+		b.turn()
 	}
 	return before, after
 }

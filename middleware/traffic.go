@@ -194,6 +194,6 @@ func (t *Traffic) Resumed(endpoint string) {
 		return
 	}
 	b.lib.Close()
-	b.epoch, b.probing = b.epoch+1, 0
+	b.turn()
 	t.cfg.Logger.Info("circuit breaker closed; the endpoint was resumed", "endpoint", endpoint)
 }

@@ -234,7 +234,8 @@ func TestHalfOpenBreaker(t *testing.T) {
 	}
 }
 
-// Three probes run at a time, and the end of one lets the next begin.
+// No more than three probes are made: one that was not used lets another begin,
+// one that failed does not.
 func TestProbesAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -261,6 +262,10 @@ func TestProbesAreBounded(t *testing.T) {
 		leaves[0]() // it was not used
 		if woken != 1 || tr.Allowance("e") != 1 {
 			t.Errorf("after one ended: woken %d times, room for %d", woken, tr.Allowance("e"))
+		}
+		calls(t, tr, errTransient)
+		if tr.Allowance("e") != 0 {
+			t.Error("after one failed while two are under way, there is room for a fourth")
 		}
 	})
 }
