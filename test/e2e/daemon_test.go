@@ -72,7 +72,7 @@ func (s *site) tidy() {
 			t.Error("the log has the password of the database") // Invariant 9
 		}
 		if t.Failed() {
-			t.Logf("the log of the daemon:\n%s", tail(s.log(), 60))
+			t.Logf("the log of the daemon:\n%s", telling(s.log(), 25))
 		}
 	})
 }
@@ -331,6 +331,19 @@ func (s *site) covered(shop *shop) map[string]bool {
 		covered[id] = true
 	}
 	return covered
+}
+
+// telling is the end of what a log says besides what goes as it should, and of all
+// that it says.
+func telling(log string, lines int) string {
+	var odd []string
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, "level=INFO") {
+			odd = append(odd, line)
+		}
+	}
+	const last = 8
+	return tail(strings.Join(odd, ""), lines) + "\n...\n" + tail(log, last)
 }
 
 func tail(text string, lines int) string {
