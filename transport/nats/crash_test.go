@@ -82,7 +82,7 @@ func TestAnswerComesTooLate(t *testing.T) {
 	t.Parallel()
 	server := testenv.PrivateNATS(t, testenv.NATSOptions{})
 	s := ensured(t, connect(t, server.URL()), StreamConfig{DedupWindow: 100 * time.Millisecond})
-	p := newPublisher(t, s, func(c *PublisherConfig) { c.AnswerTime = 50 * time.Millisecond })
+	p := newPublisher(t, s, func(c *PublisherConfig) { c.AnswerTime = time.Second })
 	publish(t, p, events(1, 10))
 	server.Pause(t)
 	err := p.HandleBatch(t.Context(), events(11, 20))

@@ -183,7 +183,7 @@ func TestIdlePartition(t *testing.T) {
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, testenv.NATS(t), 64, func(c *nats.StreamConfig) { c.MaxAge, c.DedupWindow = time.Second, time.Second })
+			b := newBench(t, testenv.NATS(t), 64, func(c *nats.StreamConfig) { c.MaxAge, c.DedupWindow = 3*time.Second, time.Second })
 			b.put(t, event(1))
 			for n := 2; n <= 5; n++ {
 				e := event(n)
