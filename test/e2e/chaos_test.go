@@ -185,7 +185,7 @@ func TestFleetWhoseStreamLoses(t *testing.T) {
 	long(t)
 	r := random(t)
 	recv := newReceiver(t, func(receipt) int {
-		<-time.After(20 * time.Millisecond)
+		<-time.After(35 * time.Millisecond) // the workers keep up just so, and something waits in the stream
 		return http.StatusOK
 	})
 	server := testenv.PrivateNATS(t, testenv.NATSOptions{})
