@@ -12,8 +12,8 @@ import (
 
 // item is a message on its way to the handler.
 type item struct {
-	seq uint64
-	msg observer.Message
+	entry *entry
+	msg   observer.Message
 }
 
 type laneKey struct{ entityType, entityID string }
@@ -37,10 +37,9 @@ func (r *Relay) startLanes(ctx context.Context) *sync.WaitGroup {
 // laneOf maps an entity to its lane. Invariant 4: one entity, one lane.
 func (r *Relay) laneOf(msg *observer.Message) int {
 	var key laneKey
-	switch {
-	case msg.Malformed != nil:
+	if msg.Malformed != nil {
 		key = laneKey{msg.Malformed.EntityType, msg.Malformed.EntityID}
-	case msg.Event != nil:
+	} else {
 		key = laneKey{msg.Event.EntityType, msg.Event.EntityID}
 	}
 	return int(maphash.Comparable(r.seed, key) % uint64(len(r.lanes))) //nolint:gosec // below len(r.lanes)
@@ -76,7 +75,7 @@ func (r *Relay) finish(it *item) {
 	if r.cfg.Receipts != nil {
 		r.receipts.add(&it.msg)
 	}
-	r.givePlaces(r.window.finish(it.seq))
+	r.givePlaces(r.window.finish(it.entry))
 	if r.cfg.Saved != nil {
 		r.saved.add(&it.msg)
 	}
@@ -86,13 +85,10 @@ func (r *Relay) finish(it *item) {
 // handle hands a message over until that succeeds.
 func (r *Relay) handle(ctx context.Context, msg *observer.Message) bool {
 	return r.insist(ctx, msg, func() error {
-		switch {
-		case msg.Malformed != nil:
+		if msg.Malformed != nil {
 			return r.cfg.Malformed(ctx, msg.Malformed)
-		case msg.Event != nil:
-			return r.cfg.Handler.Handle(ctx, msg.Event)
 		}
-		return nil // passed over
+		return r.cfg.Handler.Handle(ctx, msg.Event)
 	})
 }
 

@@ -30,7 +30,9 @@ func (r *Relay) read(ctx context.Context) {
 // readStream reads one stream until it fails and returns how many messages
 // came.
 func (r *Relay) readStream(ctx context.Context) (n int, err error) {
-	stream, err := r.cfg.Source.Open(ctx, r.window.reopen())
+	from, settled := r.window.reopen()
+	r.givePlaces(settled)
+	stream, err := r.cfg.Source.Open(ctx, from)
 	if err != nil {
 		return 0, err
 	}
@@ -55,13 +57,17 @@ func (r *Relay) readStream(ctx context.Context) (n int, err error) {
 }
 
 func (r *Relay) dispatch(msg observer.Message) {
-	seq, fresh, settled := r.window.add(msg.ID(), msg.Position)
-	if !fresh {
+	entry, fresh, settled := r.window.add(msg.ID(), msg.Position)
+	it := item{entry: entry, msg: msg}
+	switch {
+	case !fresh:
 		r.givePlaces(settled)
 		r.markDirty()
-		return
+	case msg.Event == nil && msg.Malformed == nil: // passed over
+		r.finish(&it)
+	default:
+		r.lanes[r.laneOf(&msg)].add(it)
 	}
-	r.lanes[r.laneOf(&msg)].add(item{seq: seq, msg: msg})
 }
 
 // takePlace waits for room in the window. Waiting long is reported once: it
@@ -100,4 +106,4 @@ func (r *Relay) givePlaces(n int) {
 func (r *Relay) Handled() observer.Position { return r.window.handled() }
 
 // Read is described at [Relay.Handled].
-func (r *Relay) Read() observer.Position { return r.window.newest() }
+func (r *Relay) Read() observer.Position { return r.window.read() }

@@ -14,6 +14,9 @@ type receipts struct {
 }
 
 func (r *receipts) add(msg *observer.Message) {
+	if msg.ID() == "" {
+		return // it is no entry, and says only how far the log was passed
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = append(r.list, Receipt{ID: msg.ID(), Origin: msg.Origin})

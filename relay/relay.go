@@ -10,7 +10,8 @@
 // Events of one entity share a lane and are handled in the order they were
 // read; lanes run in parallel. The window bounds what is read and not yet
 // settled. Its lower edge is the watermark: the checkpoint stores it together
-// with the ids of what is handled above it.
+// with the ids of what is handled above it. A stream that fails is opened again at
+// the watermark, like after a restart, but that what is in flight is known, too.
 package relay
 
 import (
@@ -40,7 +41,7 @@ type Config struct {
 	// Lanes is how many events are handled at a time; 50 when zero.
 	Lanes int
 	// InFlight bounds how many events are read and not yet settled; 1000 when
-	// zero. It is also the most that a checkpoint remembers above its position.
+	// zero. It is also about the most that a checkpoint remembers above its position.
 	InFlight int
 	// CheckpointInterval is the least time between two saves; 20 ms when zero.
 	// A killed process repeats what was in flight and what finished since the

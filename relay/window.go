@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/fraiseql/observer"
@@ -8,84 +9,150 @@ import (
 
 // window follows the messages that were read and are not yet all settled: it
 // knows up to which one everything is handled (the watermark) and what is
-// handled above it. Sequence numbers count messages in the order they were
-// read.
+// handled above it.
+//
+// A reopened stream begins at the watermark and gives again what is above it, not
+// always in the same order: an entry may have become visible in front of others. A
+// position says what one stream has given, so the window has entries in the order
+// of the present one, and the watermark moves with that alone. What an earlier one
+// gave waits to be given again, and is told by its id. An id may stand in the log
+// more than once, so that many entries wait under it.
 type window struct {
 	mu sync.Mutex
-	// entries[0] has sequence number first and is the oldest unhandled one.
-	entries []entry
-	first   uint64
-	// position resumes after the last entry below first.
+	// entries are what the stream gave and the watermark has not passed.
+	entries []*entry
+	// position resumes after the last entry that the watermark has passed.
 	position observer.Position
-	// skip are messages that a reopened stream will read again and that must
-	// not be handled again.
-	skip map[string]seen
+	// again are the entries that the stream is expected to give again, by id, in the
+	// order in which they were read.
+	again map[string][]*entry
+	// away is how many entries of earlier streams are not handled.
+	away int
+	// newest is the position of the newest message that the stream gave, and before
+	// that of the newest one before it.
+	newest, before observer.Position
+	// given counts what the stream gave that no earlier one had given. After forget
+	// of them it is not expected any more to give again what is handled.
+	given, forget int
 }
 
+// entry is a message that was read. One in the window has a place until the
+// watermark passes it, one of an earlier stream until it is handled.
 type entry struct {
 	id       string
 	position observer.Position
 	done     bool
+	// away: the stream has not given it.
+	away bool
 }
 
-// seen says where a message that will be read again stands.
-type seen int
-
-const (
-	// inWindow: it was read before by this process and has its entry.
-	inWindow seen = iota + 1
-	// inCheckpoint: the checkpoint remembers it as handled.
-	inCheckpoint
-)
+// forgetAfter is more than becomes visible in front of what was read before, but
+// for the rarest case, in which something is handled again. What is never given
+// again, because the history of a source was replaced, must not stay in the
+// checkpoint for ever.
+const forgetAfter = 100_000
 
 func newWindow(cp observer.Checkpoint) *window {
-	w := &window{position: cp.Position, skip: make(map[string]seen, len(cp.Done))}
+	w := &window{position: cp.Position, newest: cp.Position, again: make(map[string][]*entry, len(cp.Done)), forget: forgetAfter}
 	for _, id := range cp.Done {
-		w.skip[id] = inCheckpoint
+		if id != "" {
+			w.again[id] = append(w.again[id], &entry{id: id, done: true, away: true})
+		}
 	}
 	return w
 }
 
-// reopen returns where to read from and prepares for reading again what is in
-// the window.
-func (w *window) reopen() observer.Position {
+// reopen returns where to read from and expects what is in the window to be given
+// again. settled is how many places are free for that.
+func (w *window) reopen() (from observer.Position, settled int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for id, s := range w.skip {
-		if s == inWindow {
-			delete(w.skip, id)
+	if w.away == 0 {
+		w.before = w.newest
+	}
+	w.newest = w.position
+	older := w.again
+	w.again, w.given = make(map[string][]*entry, len(older)+len(w.entries)), 0
+	for _, e := range w.entries {
+		e.away = true
+		if e.done {
+			settled++
+		} else {
+			w.away++
+		}
+		if e.id != "" {
+			w.again[e.id] = append(w.again[e.id], e)
 		}
 	}
-	for i := range w.entries {
-		w.skip[w.entries[i].id] = inWindow
+	for id, es := range older {
+		w.again[id] = append(w.again[id], es...)
 	}
-	return w.position
+	w.entries = nil
+	return w.position, settled
 }
 
 // add takes a message that was read. fresh is false when it must not be
-// handled; settled is how many entries the watermark passed.
-func (w *window) add(id string, at observer.Position) (seq uint64, fresh bool, settled int) {
+// handled; settled is how many places are free again.
+func (w *window) add(id string, at observer.Position) (e *entry, fresh bool, settled int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	before := w.skip[id]
-	delete(w.skip, id)
-	if before == inWindow {
-		return 0, false, 1 // it has its entry: give back the place taken for this one
+	if e = w.expected(id); e == nil {
+		e, fresh = &entry{id: id}, true
+		w.count()
 	}
-	seq = w.first + uint64(len(w.entries))
-	w.entries = append(w.entries, entry{id: id, position: at, done: before == inCheckpoint})
-	if before == inCheckpoint {
-		return seq, false, w.advance()
+	e.position, e.away, w.newest = at, false, at
+	w.entries = append(w.entries, e)
+	switch {
+	case e.done:
+		settled = w.advance()
+	case !fresh:
+		w.away--
+		settled = 1 // it has a place already
 	}
-	return seq, true, 0
+	return e, fresh, settled
 }
 
-// finish marks a message as handled and returns how many entries the watermark
-// passed.
-func (w *window) finish(seq uint64) int {
+// expected takes out the oldest entry that waits to be given again under an id.
+func (w *window) expected(id string) *entry {
+	waiting := w.again[id]
+	if len(waiting) == 0 {
+		return nil
+	}
+	if len(waiting) == 1 {
+		delete(w.again, id)
+	} else {
+		w.again[id] = waiting[1:]
+	}
+	return waiting[0]
+}
+
+// count notes that something was given for the first time.
+func (w *window) count() {
+	if len(w.again) == 0 {
+		return
+	}
+	if w.given++; w.given < w.forget {
+		return
+	}
+	w.given = 0
+	for id, waiting := range w.again {
+		if waiting = slices.DeleteFunc(waiting, func(e *entry) bool { return e.done }); len(waiting) > 0 {
+			w.again[id] = waiting
+		} else {
+			delete(w.again, id)
+		}
+	}
+}
+
+// finish marks a message as handled and returns how many places are free again.
+func (w *window) finish(e *entry) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.entries[seq-w.first].done = true
+	e.done = true
+	if e.away {
+		w.away--
+		return 1
+	}
 	return w.advance()
 }
 
@@ -98,9 +165,8 @@ func (w *window) advance() int {
 	}
 	if n > 0 {
 		w.position = w.entries[n-1].position
-		clear(w.entries[:n]) // let go of the strings
+		clear(w.entries[:n]) // let go of them
 		w.entries = w.entries[n:]
-		w.first += uint64(n)
 	}
 	return n
 }
@@ -110,16 +176,17 @@ func (w *window) checkpoint() observer.Checkpoint {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	cp := observer.Checkpoint{Position: w.position}
-	for id, s := range w.skip {
-		if s == inCheckpoint {
-			cp.Done = append(cp.Done, id)
+	remember := func(es []*entry) {
+		for _, e := range es {
+			if e.done && e.id != "" {
+				cp.Done = append(cp.Done, e.id)
+			}
 		}
 	}
-	for i := range w.entries {
-		if w.entries[i].done {
-			cp.Done = append(cp.Done, w.entries[i].id)
-		}
+	for _, waiting := range w.again {
+		remember(waiting)
 	}
+	remember(w.entries)
 	return cp
 }
 
@@ -130,22 +197,33 @@ func (w *window) handled() observer.Position {
 	return w.position
 }
 
-// newest is the position of the message that was read last.
-func (w *window) newest() observer.Position {
+// read is the position of the newest message that was read. While a reopened
+// stream has not given everything again that is in flight, that is the one of the
+// stream before it.
+func (w *window) read() observer.Position {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n := len(w.entries); n > 0 {
-		return w.entries[n-1].position
+	if w.away > 0 {
+		return w.before
 	}
-	return w.position
+	return w.newest
 }
 
-// oldest is the id of the oldest unhandled message, and how many are above it.
+// oldest is the id of the oldest unhandled message, or of one that the stream has
+// not given again, and how many have a place.
 func (w *window) oldest() (id string, size int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.entries) == 0 {
-		return "", 0
+	size = len(w.entries) + w.away
+	if len(w.entries) > 0 {
+		return w.entries[0].id, size
 	}
-	return w.entries[0].id, len(w.entries)
+	for _, waiting := range w.again {
+		for _, e := range waiting {
+			if !e.done {
+				return e.id, size
+			}
+		}
+	}
+	return "", size
 }

@@ -1,8 +1,9 @@
 package relay
 
 import (
+	"maps"
 	"slices"
-	"strconv"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -10,87 +11,147 @@ import (
 	"github.com/fraiseql/observer"
 )
 
-// model is a slow, obvious relay over a log of numbered entries: it remembers
-// every entry's state and computes everything by scanning.
+// model is a slow, obvious relay over a log: it remembers every entry's state and
+// computes everything by scanning. Ids are few, so that many entries share one; ""
+// stands for a message that only says how far the log was passed. Entries become
+// visible in any order, and a stream gives what is visible in the order of the log,
+// as one of PostgreSQL does. A position is the set of what was given.
 type model struct {
-	t       *rapid.T
-	window  *window
-	saved   observer.Checkpoint
-	read    int            // entries of the log read by the open stream
-	written int            // entries in the log
-	pending map[int]uint64 // handed out and not finished, with their sequence
-	// handled are the entries finished in this life, or in an earlier one and
-	// saved before it was killed.
-	handled  map[int]bool
-	furthest int // the furthest entry read in this life
-	taken    int // places taken and not given back
+	t      *rapid.T
+	window *window
+	saved  observer.Checkpoint
+	log    []logged
+	given  set // by the open stream, and what its position covered
+	floor  set // what the position covers
+	// back: the stream began before the position, which may go there.
+	back bool
+	// running are the entries in flight, by id.
+	running map[string][]*entry
+	// handled counts, by id, the entries that finished in this life, or in an earlier
+	// one and were saved before it was killed.
+	handled map[string]int
+	// told is handled, as of the last save.
+	told  map[string]int
+	taken int // places taken and not given back
+	// excess is how many entries of an id may be handled although they were before,
+	// because the source went back.
+	excess map[string]int
 }
 
-func id(n int) string { return "event-" + strconv.Itoa(n) }
+type logged struct {
+	id      string
+	visible bool
+}
 
-func at(n int) observer.Position { return observer.Position(strconv.Itoa(n)) }
+type set map[int]bool
 
-func index(p observer.Position) int {
-	if p == "" {
-		return 0
+func (s set) position() observer.Position {
+	text := []byte(strings.Repeat("-", 1+slices.Max(append(slices.Collect(maps.Keys(s)), 0))))
+	for n := range s {
+		text[n] = '+'
 	}
-	n, _ := strconv.Atoi(string(p))
+	return observer.Position(text)
+}
+
+func setOf(p observer.Position) set {
+	s := set{}
+	for n, c := range p {
+		if c == '+' {
+			s[n] = true
+		}
+	}
+	return s
+}
+
+// count is how many entries of s have an id.
+func (m *model) count(s set, id string) (n int) {
+	for i := range s {
+		if m.log[i].id == id {
+			n++
+		}
+	}
 	return n
 }
 
-func (m *model) readNext() {
-	if m.read == m.written {
-		m.written++
-	}
-	m.read++
-	n := m.read
-	m.furthest = max(m.furthest, n)
-	m.taken++
-	seq, fresh, settled := m.window.add(id(n), at(n))
-	m.taken -= settled
-	if !fresh {
-		if !m.handled[n] && m.pending[n] == 0 {
-			m.t.Fatalf("entry %d was suppressed and neither handled nor in flight", n)
+func (m *model) write() {
+	id := rapid.SampledFrom([]string{"", "a", "b", "c", "d", "e"}).Draw(m.t, "id")
+	m.log = append(m.log, logged{id, rapid.IntRange(0, 3).Draw(m.t, "late") > 0})
+}
+
+func (m *model) appear() {
+	for i := range m.log {
+		if !m.log[i].visible {
+			m.log[i].visible = rapid.Bool().Draw(m.t, "appears")
 		}
+	}
+}
+
+func (m *model) read() bool {
+	for n, l := range m.log {
+		if l.visible && !m.given[n] {
+			m.give(n, l.id)
+			return true
+		}
+	}
+	return false
+}
+
+func (m *model) give(n int, id string) {
+	m.given[n] = true
+	m.taken++
+	e, fresh, settled := m.window.add(id, m.given.position())
+	m.taken -= settled
+	if id == "" {
+		m.taken -= m.window.finish(e) // there is nothing to handle
 		return
 	}
-	if _, inFlight := m.pending[n]; inFlight || m.handled[n] {
-		m.t.Fatalf("entry %d was handed out again", n)
+	if fresh {
+		m.running[id] = append(m.running[id], e)
 	}
-	m.pending[n] = seq + 1 // zero means absent
+	known, due := len(m.running[id])+m.handled[id], m.count(m.given, id)
+	if known < due {
+		m.t.Fatalf("entry %d was suppressed: %d of %d entries %q are handled or in flight", n, known, due, id)
+	}
+	if fresh && known > due+m.excess[id] {
+		m.t.Fatalf("entry %d was handed out again: %d entries %q are handled or in flight, and %d were given", n, known, id, due)
+	}
 }
 
-func (m *model) finishOne() {
-	if len(m.pending) == 0 {
+func (m *model) finish() {
+	ids := slices.Sorted(maps.Keys(m.running))
+	if len(ids) == 0 {
 		m.t.Skip("nothing in flight")
 	}
-	keys := make([]int, 0, len(m.pending))
-	for n := range m.pending {
-		keys = append(keys, n)
+	id := rapid.SampledFrom(ids).Draw(m.t, "finish")
+	i := rapid.IntRange(0, len(m.running[id])-1).Draw(m.t, "which")
+	m.taken -= m.window.finish(m.running[id][i])
+	if m.running[id] = slices.Delete(m.running[id], i, i+1); len(m.running[id]) == 0 {
+		delete(m.running, id)
 	}
-	slices.Sort(keys)
-	n := rapid.SampledFrom(keys).Draw(m.t, "finish")
-	m.taken -= m.window.finish(m.pending[n] - 1)
-	delete(m.pending, n)
-	m.handled[n] = true
+	m.handled[id]++
 }
 
-func (m *model) reopen() { m.read = index(m.window.reopen()) }
+func (m *model) reopen() {
+	from, settled := m.window.reopen()
+	m.taken -= settled
+	m.given, m.back = setOf(from), false
+}
 
-func (m *model) save() { m.saved = m.window.checkpoint() }
+// rewind has the source go back to where it finds its place in another history.
+func (m *model) rewind() {
+	m.reopen()
+	m.given, m.back = set{}, true
+	for id, n := range m.handled {
+		m.excess[id] += n + len(m.running[id])
+	}
+}
+
+func (m *model) save() { m.saved, m.told = m.window.checkpoint(), maps.Clone(m.handled) }
 
 // kill starts a new life from the saved checkpoint.
 func (m *model) kill() {
-	m.handled = map[int]bool{}
-	for n := range index(m.saved.Position) {
-		m.handled[n+1] = true
-	}
-	for _, done := range m.saved.Done {
-		n, _ := strconv.Atoi(done[len("event-"):])
-		m.handled[n] = true
-	}
-	m.pending, m.taken = map[int]uint64{}, 0
-	m.furthest = index(m.saved.Position)
+	m.handled, m.running, m.taken = maps.Clone(m.told), map[string][]*entry{}, 0
+	m.floor = set{} // what is not saved is read again
 	m.window = newWindow(m.saved)
 	m.reopen()
 }
@@ -98,27 +159,70 @@ func (m *model) kill() {
 // check is Invariant 1, with what follows from it.
 func (m *model) check() {
 	cp := m.window.checkpoint()
-	for n := 1; n <= index(cp.Position); n++ {
-		if !m.handled[n] {
-			m.t.Fatalf("the checkpoint passed entry %d, which is not handled", n)
+	passed := setOf(cp.Position)
+	if m.back && !maps.Equal(m.floor, passed) {
+		m.floor, m.back = passed, false
+	}
+	for n := range m.floor {
+		if !passed[n] {
+			m.t.Fatalf("the position went back from %s to %s", m.floor.position(), passed.position())
 		}
 	}
-	for _, done := range cp.Done {
-		n, _ := strconv.Atoi(done[len("event-"):])
-		if !m.handled[n] || n <= index(cp.Position) {
-			m.t.Fatalf("the checkpoint at %s holds entry %d (handled: %v)", cp.Position, n, m.handled[n])
+	m.floor = passed
+	for _, id := range []string{"a", "b", "c", "d", "e"} {
+		done := 0
+		for _, other := range cp.Done {
+			if other == id {
+				done++
+			}
+		}
+		if n := m.count(passed, id); n > m.handled[id] {
+			m.t.Fatalf("the checkpoint %s passed %d entries %q, of which %d are handled", cp.Position, n, id, m.handled[id])
+		}
+		if n := m.count(passed, id) + done; n+m.excess[id] < m.handled[id] || n > m.handled[id] {
+			m.t.Fatalf("the checkpoint %s %q says that %d entries %q are handled, and %d are", cp.Position, cp.Done, n, id, m.handled[id])
 		}
 	}
-	for n := range m.handled {
-		if n > index(cp.Position) && !slices.Contains(cp.Done, id(n)) {
-			m.t.Fatalf("the checkpoint at %s forgot that entry %d is handled", cp.Position, n)
-		}
-	}
-	if next := index(cp.Position) + 1; next <= m.furthest && m.handled[next] {
-		m.t.Fatalf("the checkpoint stays before entry %d, which is handled", next)
+	if slices.Contains(cp.Done, "") {
+		m.t.Fatal("the checkpoint remembers what has no id")
 	}
 	if _, size := m.window.oldest(); size != m.taken {
 		m.t.Fatalf("%d places taken for %d entries in the window", m.taken, size)
+	}
+	m.checkRead()
+}
+
+// checkRead: nothing in flight is behind what is said to be read.
+func (m *model) checkRead() {
+	if m.window.away > 0 {
+		return
+	}
+	read := setOf(m.window.read())
+	for id, es := range m.running {
+		if n := m.count(read, id); n < len(es) {
+			m.t.Fatalf("%d entries %q are in flight, and %d were read up to %s", len(es), id, n, read.position())
+		}
+	}
+}
+
+// settle reads and finishes everything: nothing is left then.
+func (m *model) settle() {
+	for m.read() {
+		m.check()
+	}
+	for len(m.running) > 0 {
+		m.finish()
+		m.check()
+	}
+	all := set{}
+	for n, l := range m.log {
+		if l.visible {
+			all[n] = true
+		}
+	}
+	cp := m.window.checkpoint()
+	if remembered := len(cp.Done) > 0 && len(m.excess) == 0; remembered || m.taken != 0 || !maps.Equal(setOf(cp.Position), all) {
+		m.t.Fatalf("everything is handled, %d places are taken, and the checkpoint is %s %q of %s", m.taken, cp.Position, cp.Done, all.position())
 	}
 }
 
@@ -126,16 +230,74 @@ func TestInvariant1WatermarkAgainstASlowModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{
-			t: t, window: newWindow(observer.Checkpoint{}), pending: map[int]uint64{},
-			handled: map[int]bool{},
+			t: t, window: newWindow(observer.Checkpoint{}), given: set{}, floor: set{},
+			running: map[string][]*entry{}, handled: map[string]int{}, told: map[string]int{}, excess: map[string]int{},
 		}
+		does := func(f func()) func(*rapid.T) { return func(t *rapid.T) { m.t = t; f() } }
 		t.Repeat(map[string]func(*rapid.T){
-			"read":   func(t *rapid.T) { m.t = t; m.readNext() },
-			"finish": func(t *rapid.T) { m.t = t; m.finishOne() },
-			"reopen": func(t *rapid.T) { m.t = t; m.reopen() },
-			"save":   func(t *rapid.T) { m.t = t; m.save() },
-			"kill":   func(t *rapid.T) { m.t = t; m.kill() },
-			"":       func(t *rapid.T) { m.t = t; m.check() },
+			"write":  does(m.write),
+			"appear": does(m.appear),
+			"read":   does(func() { m.read() }),
+			"read2":  does(func() { m.read(); m.read() }),
+			"finish": does(m.finish),
+			"reopen": does(m.reopen),
+			"rewind": does(m.rewind),
+			"save":   does(m.save),
+			"kill":   does(m.kill),
+			"":       does(m.check),
 		})
+		m.t = t
+		m.settle()
 	})
+}
+
+// What a source gives no more, because its history was replaced, is forgotten in the
+// end: it takes no places, and no room in the checkpoint. What is in flight is not.
+func TestWhatIsNotGivenAgainIsForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWindow(observer.Checkpoint{Done: []string{"gone"}})
+	w.forget = 3
+	running, _, _ := w.add("running", "1")
+	done, _, _ := w.add("done", "2")
+	if n := w.finish(done); n != 0 {
+		t.Fatalf("%d places are free, want none", n)
+	}
+	if from, settled := w.reopen(); from != "" || settled != 1 {
+		t.Fatalf("reading again from %q with %d places free, want the beginning and that of what is handled", from, settled)
+	}
+	for i, want := range []int{2, 2, 0} {
+		e, fresh, _ := w.add("new", "3")
+		if settled := w.finish(e); !fresh || settled != 1 {
+			t.Fatalf("message %d: fresh is %v, %d places are free", i, fresh, settled)
+		}
+		if cp := w.checkpoint(); len(cp.Done) != want {
+			t.Errorf("after %d messages the checkpoint remembers %q, want %d", i+1, cp.Done, want)
+		}
+	}
+	if e, fresh, settled := w.add("running", "4"); e != running || fresh || settled != 1 {
+		t.Error("what is in flight was not told when it came again")
+	}
+	if _, size := w.oldest(); size != 1 {
+		t.Errorf("%d places are taken, want one", size)
+	}
+}
+
+// While a stream has not given again what is in flight, what was read before counts
+// as read.
+func TestReadDoesNotFallBehindWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	w := newWindow(observer.Checkpoint{Position: "0"})
+	w.add("a", "1")
+	w.add("b", "2")
+	for range 2 {
+		w.reopen()
+		w.add("a", "1")
+		if read := w.read(); read != "2" {
+			t.Errorf("read up to %s, and b is in flight", read)
+		}
+	}
+	w.add("b", "2 by another name")
+	if read := w.read(); read != "2 by another name" {
+		t.Errorf("read up to %s, want where b is", read)
+	}
 }
