@@ -29,8 +29,10 @@ const (
 // DedupAnswer is the answer to a claim.
 type DedupAnswer struct {
 	Standing DedupStanding
-	// Wait is how long the lease of the other handling lasts, when there is one.
-	Wait time.Duration
+	// Wait is how long the lease of the other handling lasts, and Owner names it, when
+	// there is one. Both may be zero when it has just ended.
+	Wait  time.Duration
+	Owner string
 }
 
 // DedupMark says that a delivery was handled, and for how long to remember it.

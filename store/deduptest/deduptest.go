@@ -40,6 +40,7 @@ func Run(t *testing.T, open Open) {
 		"done after the lease":                testDoneLate,
 		"the longer memory wins":              testDoneTwice,
 		"many are done at once":               testDoneMany,
+		"busy names the owner":                testBusyNamesOwner,
 		"released is free":                    testReleased,
 		"only the owner releases":             testReleasedByStranger,
 		"release does not undo what is done":  testReleaseOfDone,
@@ -171,6 +172,21 @@ func testDoneMany(t *testing.T, s Subject) {
 	s.finish(t, lease, append(keys, keys[:10]...)...)
 	for _, key := range keys {
 		s.want(t, key, "a", observer.DedupDone)
+	}
+}
+
+// Whoever knows that the owner is gone can release its claim.
+func testBusyNamesOwner(t *testing.T, s Subject) {
+	for i, owner := range []string{"a", "7@11:nats/c/s/12#host/1/ABC#2", "o", "d", " \x00\xff'\"{}日本 ", strings.Repeat("a", 500)} {
+		key := "k" + strings.Repeat("k", i)
+		s.want(t, key, owner, observer.DedupClaimed)
+		answer := s.claim(t, key, "other", lease)
+		if answer.Standing != observer.DedupBusy || answer.Owner != owner {
+			t.Fatalf("claim of %q is %s with %q, want %q", key, answer.Standing, answer.Owner, owner)
+		}
+		s.release(t, key, answer.Owner)
+		s.want(t, key, "other", observer.DedupClaimed)
+		s.want(t, key, owner, observer.DedupBusy)
 	}
 }
 

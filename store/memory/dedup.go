@@ -47,7 +47,7 @@ func (s *Store) ClaimDedup(ctx context.Context, c observer.DedupClaim, lease tim
 	case there && row.owner == "":
 		return observer.DedupAnswer{Standing: observer.DedupDone}, nil
 	case there && row.owner != c.Owner && row.until.After(now):
-		return observer.DedupAnswer{Standing: observer.DedupBusy, Wait: row.until.Sub(now)}, nil
+		return observer.DedupAnswer{Standing: observer.DedupBusy, Wait: row.until.Sub(now), Owner: row.owner}, nil
 	}
 	s.dedup.rows[c.Key] = dedupRow{owner: c.Owner, until: now.Add(lease)}
 	return observer.DedupAnswer{Standing: observer.DedupClaimed}, nil

@@ -123,7 +123,7 @@ func standing(owner string, left int64) observer.DedupAnswer {
 	if owner == "" {
 		return observer.DedupAnswer{Standing: observer.DedupDone}
 	}
-	return observer.DedupAnswer{Standing: observer.DedupBusy, Wait: time.Duration(left) * time.Microsecond}
+	return observer.DedupAnswer{Standing: observer.DedupBusy, Wait: time.Duration(left) * time.Microsecond, Owner: decode(owner)}
 }
 
 // FinishDedup implements [observer.DedupStore].

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -26,7 +27,7 @@ for i = 2, #KEYS do
         elseif held == owner then
             redis.call('PEXPIRE', KEYS[i], lease)
         else
-            answer = math.max(1, redis.call('PTTL', KEYS[i]))
+            answer = {math.max(1, redis.call('PTTL', KEYS[i])), held}
         end
     end
     answers[i - 1] = answer
@@ -100,30 +101,49 @@ func (d *Dedup) claimAll(ctx context.Context, claims []claim) (answers []observe
 		keys, args = append(keys, d.epoch.key(c.Key)), append(args, "o"+c.Owner, millis(c.lease))
 	}
 	err = d.client.do(ctx, func(ctx context.Context, client rueidis.Client) error {
-		numbers, err := d.client.scripts.claim.Exec(ctx, client, keys, args).AsIntSlice()
+		list, err := d.client.scripts.claim.Exec(ctx, client, keys, args).ToArray()
 		if err != nil {
 			return err
 		}
-		if len(numbers) != len(claims) {
-			return fmt.Errorf("%d answers to %d claims", len(numbers), len(claims))
+		if len(list) != len(claims) {
+			return fmt.Errorf("%d answers to %d claims", len(list), len(claims))
 		}
 		answers = make([]observer.DedupAnswer, len(claims))
-		for i, n := range numbers {
-			answers[i] = answerOf(n)
+		for i := range list {
+			if answers[i], err = answerOf(&list[i]); err != nil {
+				return fmt.Errorf("answer to a claim: %w", err)
+			}
 		}
 		return nil
 	})
 	return answers, err
 }
 
-func answerOf(n int64) observer.DedupAnswer {
-	switch n {
-	case 0:
-		return observer.DedupAnswer{Standing: observer.DedupClaimed}
-	case -1:
-		return observer.DedupAnswer{Standing: observer.DedupDone}
+// answerOf reads a number, or, when somebody else has a claim, for how many
+// milliseconds and what its key holds.
+func answerOf(m *rueidis.RedisMessage) (observer.DedupAnswer, error) {
+	if m.IsInt64() {
+		n, err := m.AsInt64()
+		if n == 0 {
+			return observer.DedupAnswer{Standing: observer.DedupClaimed}, err
+		}
+		return observer.DedupAnswer{Standing: observer.DedupDone}, err
 	}
-	return observer.DedupAnswer{Standing: observer.DedupBusy, Wait: time.Duration(n) * time.Millisecond}
+	other, err := m.ToArray()
+	if err != nil {
+		return observer.DedupAnswer{}, err
+	}
+	if len(other) != 2 {
+		return observer.DedupAnswer{}, fmt.Errorf("it has %d parts", len(other))
+	}
+	left, err := other[0].AsInt64()
+	if err != nil {
+		return observer.DedupAnswer{}, err
+	}
+	held, err := other[1].ToString()
+	return observer.DedupAnswer{
+		Standing: observer.DedupBusy, Wait: time.Duration(left) * time.Millisecond, Owner: strings.TrimPrefix(held, "o"),
+	}, err
 }
 
 // FinishDedup implements [observer.DedupStore].

@@ -63,7 +63,7 @@ func (s *session) claimDedup(c observer.DedupClaim, now time.Time, lease time.Du
 	if owner == "" {
 		return observer.DedupAnswer{Standing: observer.DedupDone}, nil
 	}
-	return observer.DedupAnswer{Standing: observer.DedupBusy, Wait: fromMicros(until).Sub(now)}, nil
+	return observer.DedupAnswer{Standing: observer.DedupBusy, Wait: fromMicros(until).Sub(now), Owner: owner}, nil
 }
 
 // FinishDedup implements [observer.DedupStore].
