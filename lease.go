@@ -27,6 +27,21 @@ type Lease struct {
 // Running reports whether somebody held the lease when the store answered.
 func (l Lease) Running() bool { return l.Holder != "" && l.Remaining > 0 }
 
+type leaseKey struct{}
+
+// WithLease returns a context whose work is done for the holder of a lease, of
+// which Name and Term are set.
+func WithLease(ctx context.Context, l Lease) context.Context {
+	return context.WithValue(ctx, leaseKey{}, l)
+}
+
+// LeaseOf is the lease for whose holder the work of ctx is done; the zero one when
+// there is none.
+func LeaseOf(ctx context.Context) Lease {
+	l, _ := ctx.Value(leaseKey{}).(Lease)
+	return l
+}
+
 // LeaseStore keeps leases, by its own clock. Implementations must pass
 // storetest; they are used concurrently, also by several processes.
 //

@@ -24,8 +24,9 @@ type Dedup struct {
 	Store observer.DedupStore
 	// Owner names this life of this process.
 	Owner string
-	// Lease is how long a delivery waits whose process died; Keep is how long what
-	// was handled is remembered.
+	// Lease is how long a delivery waits whose process died, unless the reader that
+	// hands it over now has taken the lease of the one before (see
+	// [observer.WithLease]); Keep is how long what was handled is remembered.
 	Lease, Keep time.Duration
 	// Open handles deliveries without a claim while no store answers; otherwise
 	// they wait.
@@ -41,7 +42,7 @@ func (m Dedup) Middleware() observer.Middleware[observer.Action] {
 	owner := m.Owner + "#" + rand.Text() + "#"
 	return func(next observer.Action) observer.Action {
 		return observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
-			c := observer.DedupClaim{Key: dedupKey(d), Owner: owner + strconv.FormatInt(claims.Add(1), 10)}
+			c := observer.DedupClaim{Key: dedupKey(d), Owner: claimOwner(observer.LeaseOf(ctx), owner+strconv.FormatInt(claims.Add(1), 10))}
 			standing, err := m.claim(ctx, d, c)
 			switch {
 			case err != nil:
@@ -76,7 +77,8 @@ func dedupKey(d *observer.Delivery) string {
 }
 
 // Invariant 8: claim waits while somebody else handles the delivery, and while no
-// store answers. The standing is "" when it goes on without one.
+// store answers. It does not wait for who had the lease of the reader before: that
+// one begins nothing any more. The standing is "" when it goes on without a claim.
 func (m Dedup) claim(ctx context.Context, d *observer.Delivery, c observer.DedupClaim) (observer.DedupStanding, error) {
 	detected := false
 	for tries := 1; ; tries++ {
@@ -84,6 +86,11 @@ func (m Dedup) claim(ctx context.Context, d *observer.Delivery, c observer.Dedup
 		if err == nil && answer.Standing != observer.DedupClaimed && !detected {
 			detected = true
 			m.Counters.dedupDetected.Add(1)
+		}
+		if err == nil && supersedes(c.Owner, answer.Owner) {
+			if err = m.Store.ReleaseDedup(ctx, observer.DedupClaim{Key: c.Key, Owner: answer.Owner}); err == nil {
+				continue
+			}
 		}
 		wait := backoff.Policy{Max: keepPause}.Delay(tries)
 		switch {

@@ -7,12 +7,13 @@ import (
 	"github.com/fraiseql/observer"
 )
 
-// withFence has work ask for the lease before it begins something. It waits for
+// withFence has work know its lease, and ask for it before it begins something. It waits for
 // an answer as long as the relay reads: reading ends with the drain, too.
 func (r *Relay) withFence(work, reading context.Context) context.Context {
 	if r.cfg.Lease == nil {
 		return work
 	}
+	work = observer.WithLease(work, observer.Lease{Name: r.cfg.Lease.Name(), Term: r.cfg.Lease.Term()})
 	return observer.WithFence(work, func(context.Context) error {
 		err := r.cfg.Lease.Await(reading)
 		if cause := context.Cause(reading); err != nil && errors.Is(cause, observer.ErrFenced) {

@@ -120,6 +120,29 @@ func TestInvariant5NothingBeginsWhileTheLeaseIsInDoubt(t *testing.T) {
 	})
 }
 
+// What is done for an event can tell under which lease it was read.
+func TestHandlersKnowTheLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, store := memory.New("log"), &fencedStore{Store: memorystore.New(memorystore.Config{}), term: 7}
+		var got observer.Lease
+		cfg := config(log, &recorder{before: func(ctx context.Context, _ *observer.Event) error {
+			got = observer.LeaseOf(ctx)
+			return nil
+		}}, store)
+		cfg.Lease = &lease{term: 7}
+		log.Append(event("a", "x"))
+		stop := start(t, cfg)
+		synctest.Wait()
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(observer.Lease{Name: "database/log", Term: 7}, got); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
 func TestInvariant5FencedRelayEnds(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(l *lease, s *fencedStore){

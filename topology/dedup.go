@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// dedupLease is how long a delivery waits whose process died. It is longer
-	// than a process may go on without the state store.
+	// dedupLease is how long a delivery waits whose process died, where nobody took
+	// over the lease under which that one read. It is longer than a process may go
+	// on without the state store.
 	dedupLease = 30 * time.Second
 	// redeliveryHorizon is how long after it was handled an event may be handed
 	// over again at least: a process that was killed starts again, and a source

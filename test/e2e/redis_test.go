@@ -76,7 +76,7 @@ func (s *redisSite) handled() {
 
 // A daemon that is killed loses nothing and, with deduplication, repeats only
 // what was under way, although every event since the beginning comes again after
-// each kill. What was under way waits for the lease of the killed daemon.
+// each kill.
 func TestInvariant7SigkillRepeatsOnlyWhatWasUnderWay(t *testing.T) {
 	t.Parallel()
 	r := random(t)
