@@ -103,7 +103,7 @@ func TestClaimsOfADeadWorkerHoldUpNobody(t *testing.T) {
 	eventually(t, "requests are under way", func() bool {
 		item++
 		f.bases[0].put(item)
-		return recv.count(func(r receipt) bool { return r.run == dead.runs }) == few
+		return recv.count(func(r receipt) bool { return r.run == dead.runs }) >= few
 	})
 	dead.kill()
 	slowly(t, "the other worker reads all partitions", func() bool { return other.partitions() == 12 })
