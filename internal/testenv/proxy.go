@@ -22,6 +22,7 @@ type Proxy struct {
 	marker []byte // nil: nothing happens
 	mute   bool   // what happens: silence, else the end of the connection
 	conns  map[net.Conn]bool
+	links  map[*link]bool
 	closed bool
 }
 
@@ -33,7 +34,7 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{Address: listener.Addr().String(), target: target, listener: listener, conns: map[net.Conn]bool{}}
+	p := &Proxy{Address: listener.Addr().String(), target: target, listener: listener, conns: map[net.Conn]bool{}, links: map[*link]bool{}}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var serving sync.WaitGroup
 	serving.Go(func() { p.accept(ctx, &serving) })
@@ -55,6 +56,32 @@ func (p *Proxy) Mute(marker string) { p.set(marker, true) }
 
 // Pass lets everything through again, on connections that are still open.
 func (p *Proxy) Pass() { p.set("", false) }
+
+// Cut silences the connections that there are, for good: nothing goes through any
+// more, and no end learns that the other one is gone. New ones pass. So does a
+// proxy on the way whose other side died: it takes what is sent to it.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.cut = true
+	}
+}
+
+// Lose is Cut by something that takes nothing, such as a firewall that forgot the
+// connections: the packets of clients get lost, and are not acknowledged. The test
+// is skipped where the system has no way to do that.
+func (p *Proxy) Lose(t testing.TB) {
+	t.Helper()
+	p.Cut()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		if err := dropPackets(l.client); err != nil {
+			t.Skipf("packets cannot be dropped here: %v", err)
+		}
+	}
+}
 
 // Away ends every connection and refuses new ones, for good.
 func (p *Proxy) Away() {
@@ -85,20 +112,21 @@ func (p *Proxy) accept(ctx context.Context, serving *sync.WaitGroup) {
 			_ = client.Close()
 			continue
 		}
-		if !p.keep(client, server) {
+		link := &link{proxy: p, client: client, server: server}
+		if !p.keep(link) {
 			return
 		}
-		link := &link{proxy: p, client: client, server: server}
 		serving.Go(link.requests)
 		serving.Go(link.answers)
 	}
 }
 
-// keep remembers the two ends of a connection, unless the proxy is going.
-func (p *Proxy) keep(conns ...net.Conn) bool {
+// keep remembers a connection, unless the proxy is going.
+func (p *Proxy) keep(l *link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, conn := range conns {
+	p.links[l] = true
+	for _, conn := range []net.Conn{l.client, l.server} {
 		if p.closed {
 			_ = conn.Close()
 		} else {
@@ -113,11 +141,11 @@ type link struct {
 	proxy          *Proxy
 	client, server net.Conn
 	seen           []byte // the end of what the client sent
-	muted          bool   // under the proxy's mu
+	muted, cut     bool   // under the proxy's mu
 }
 
 func (l *link) requests() {
-	defer l.end()
+	defer l.end(l.client, l.server)
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := l.client.Read(buffer)
@@ -149,11 +177,11 @@ func (l *link) judge(sent []byte) (through, hangUp bool) {
 	if found {
 		l.muted = p.mute
 	}
-	return !l.muted, found && !p.mute
+	return !l.muted && !l.cut, found && !p.mute && !l.cut
 }
 
 func (l *link) answers() {
-	defer l.end()
+	defer l.end(l.server, l.client)
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := l.server.Read(buffer)
@@ -161,7 +189,7 @@ func (l *link) answers() {
 			break
 		}
 		l.proxy.mu.Lock()
-		muted := l.muted
+		muted := l.muted || l.cut
 		l.proxy.mu.Unlock()
 		if muted {
 			_, _ = io.Copy(io.Discard, l.server)
@@ -173,12 +201,18 @@ func (l *link) answers() {
 	}
 }
 
-// end ends both sides.
-func (l *link) end() {
-	_ = l.client.Close()
-	_ = l.server.Close()
+// end ends both sides, of which one ended. When the connection was cut the other
+// one does not learn of it.
+func (l *link) end(ended, other net.Conn) {
 	l.proxy.mu.Lock()
 	defer l.proxy.mu.Unlock()
-	delete(l.proxy.conns, l.client)
-	delete(l.proxy.conns, l.server)
+	_ = ended.Close()
+	delete(l.proxy.conns, ended)
+	if ended == l.client || !l.cut {
+		delete(l.proxy.links, l)
+	}
+	if !l.cut {
+		_ = other.Close()
+		delete(l.proxy.conns, other)
+	}
 }

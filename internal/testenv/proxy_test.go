@@ -102,3 +102,23 @@ func TestProxyIsAway(t *testing.T) {
 		t.Error("it takes connections")
 	}
 }
+
+func TestProxyCutsWhatIsConnected(t *testing.T) {
+	t.Parallel()
+	for name, cut := range map[string]func(*testenv.Proxy){
+		"cut": (*testenv.Proxy).Cut, "lose": func(p *testenv.Proxy) { p.Lose(t) },
+	} {
+		p := testenv.NewProxy(t, echo(t))
+		old := call(t, p.Address)
+		if got, err := old.ask("one\n", time.Minute); err != nil {
+			t.Fatalf("%s: %q, %v", name, got, err)
+		}
+		cut(p)
+		if got, err := call(t, p.Address).ask("two\n", time.Minute); err != nil || got != "two\n" {
+			t.Errorf("%s: a new connection: %q, %v", name, got, err)
+		}
+		if got, err := old.ask("three\n", 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: %q, %v; want silence", name, got, err)
+		}
+	}
+}
