@@ -89,12 +89,18 @@ func (s *Store) look(ctx context.Context, fill func(*change)) error {
 }
 
 func (s *Store) send(ctx context.Context, begin, settings string, fill func(*change)) error {
+	c := s.transaction(begin, settings, fill)
+	// An error leaves the transaction open; the pool then closes the connection,
+	// which ends it.
+	return s.query(ctx, func(ctx context.Context) error { return s.pool.SendBatch(ctx, &c.batch).Close() })
+}
+
+// transaction is one with all it takes.
+func (s *Store) transaction(begin, settings string, fill func(*change)) *change {
 	c := &change{schema: s.schema}
 	c.batch.Queue(begin)
 	c.batch.Queue(settings)
 	fill(c)
 	c.batch.Queue(commit)
-	// An error leaves the transaction open; the pool then closes the connection,
-	// which ends it.
-	return s.query(ctx, func(ctx context.Context) error { return s.pool.SendBatch(ctx, &c.batch).Close() })
+	return c
 }

@@ -21,7 +21,7 @@ const (
 	// maxConns is enough for the daemon's worker, its relays and its status at
 	// the same time: connections are dear in PostgreSQL, and calls are short.
 	maxConns       = 8
-	connectTimeout = 10 * time.Second
+	connectTimeout = 5 * time.Second
 	// cancelTimeout is how long a call whose context ended waits for the server
 	// to end what it does for it.
 	cancelTimeout = time.Second
@@ -43,10 +43,12 @@ func poolConfig(url string, readOnly bool) (*pgxpool.Config, error) {
 	if !strings.Contains(url, "pool_max_conns") {
 		config.MaxConns = maxConns
 	}
+	if !readOnly {
+		config.MaxConns = max(1, config.MaxConns-1) // the other one is the line
+	}
 	if !strings.Contains(url, "pool_max_conn_idle_time") {
 		config.MaxConnIdleTime = 5 * time.Minute
 	}
-	config.PingTimeout = connectTimeout
 	if !strings.Contains(url, "default_query_exec_mode") {
 		meet(config)
 	}
@@ -76,6 +78,7 @@ func configure(config *pgx.ConnConfig, url string) {
 		config.RuntimeParams["application_name"] = applicationName
 	}
 	config.RuntimeParams["client_encoding"] = "UTF8"
+	config.DialFunc = dialer().DialContext
 	// A change that its caller gave up must not be made later, when what it
 	// waited for is over: its COMMIT has been sent with it. So it is canceled,
 	// and the call ends when the server has answered that.

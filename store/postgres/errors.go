@@ -100,6 +100,8 @@ func (p place) explain(err error) error {
 	switch {
 	case !connecting && errors.Is(err, context.DeadlineExceeded):
 		return err
+	case errors.Is(err, errSilent):
+		return p.unreachable("fell silent", "check the network", err)
 	case connecting || network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, net.ErrClosed) || errors.Is(err, pgconn.ErrConnClosed):
 		return p.unreachable("cannot be reached: "+cause(err), "check that PostgreSQL runs there and that the URL is right", err)

@@ -17,6 +17,9 @@ func (s *Store) Bounded(ctx context.Context, limit time.Duration, run func(conte
 	return s.bounded(ctx, limit, run)
 }
 
+// Grace is how long calls may get an answer after another one did not.
+const Grace = grace
+
 // SQL is a statement of the store.
 func (s *Store) SQL(text string) string { return s.schema.in(text) }
 

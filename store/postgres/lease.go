@@ -82,7 +82,8 @@ func (s *Store) AcquireLease(ctx context.Context, name, holder string, ttl time.
 	return found[0], nil
 }
 
-// RenewLeases implements [observer.LeaseStore].
+// RenewLeases implements [observer.LeaseStore]. It does not wait for other calls,
+// nor for long on a connection that is silent: see line.
 func (s *Store) RenewLeases(ctx context.Context, ttl time.Duration, leases ...observer.Lease) (held []observer.Lease, err error) {
 	if len(leases) == 0 {
 		return nil, nil
@@ -92,10 +93,22 @@ func (s *Store) RenewLeases(ctx context.Context, ttl time.Duration, leases ...ob
 		names[i], _ = s.texts.name(l.Name)
 		holders[i], terms[i] = s.texts.encode(l.Holder), l.Term
 	}
-	err = s.change(ctx, "renew leases", func(c *change) {
-		c.rows(readLeases(&held), renewLeases, s.clockNow(), ttl.Microseconds(), names, holders, terms)
-	})
-	return held, err
+	if err := s.writable(); err != nil {
+		return nil, fmt.Errorf("renew leases: %w", err)
+	}
+	renew := func(ctx context.Context, conn *pgx.Conn) (found []observer.Lease, err error) {
+		c := s.transaction(begin, settings, func(c *change) {
+			c.rows(readLeases(&found), renewLeases, s.clockNow(), ttl.Microseconds(), names, holders, terms)
+		})
+		return found, conn.SendBatch(ctx, &c.batch).Close()
+	}
+	if err := s.query(ctx, func(ctx context.Context) (err error) {
+		held, err = ask(ctx, s.line, renew)
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("renew leases: %w", err)
+	}
+	return held, nil
 }
 
 // ReleaseLease implements [observer.LeaseStore].

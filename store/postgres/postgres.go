@@ -112,7 +112,8 @@ const (
 // other field is its default.
 type Config struct {
 	// URL is the connection string, a URL or keywords and values. Its
-	// pool_max_conns bounds the connections (8), and application_name is
+	// pool_max_conns bounds the connections (8), of which one is for renewing
+	// leases, so there may be two even when it says 1. application_name is
 	// fraiseql-observer unless it names another.
 	URL observer.Secret
 	// Schema holds the tables; "" is [DefaultSchema]. It may be any name.
@@ -133,6 +134,8 @@ type Config struct {
 type Store struct {
 	at       place
 	pool     *pgxpool.Pool
+	line     *line // by which leases are renewed
+	health   *health
 	schema   schema
 	maxDead  int
 	now      func() time.Time
@@ -181,13 +184,17 @@ func (s *Store) open(ctx context.Context, url string) error {
 		return err
 	}
 	s.at = placeOf(config.ConnConfig)
+	s.health = newHealth(ctx, config.ConnConfig)
+	s.health.watch(config)
+	s.line = newLine(ctx, config.ConnConfig, s.health)
 	// The pool outlives the opening: it ends with Close, not with ctx.
 	s.pool, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), config)
 	if err != nil {
 		return s.at.explain(err)
 	}
+	s.health.begin(s.pool)
 	if err := s.prepare(ctx, url); err != nil {
-		s.pool.Close()
+		s.disconnect()
 		return err
 	}
 	return nil
@@ -227,6 +234,12 @@ func (s *Store) shut() {
 		s.writer.shut()
 		s.deadWriter.shut()
 	}
+	s.disconnect()
+}
+
+func (s *Store) disconnect() {
+	s.health.close()
+	s.line.close()
 	s.pool.Close()
 }
 

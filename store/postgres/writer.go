@@ -121,7 +121,7 @@ func (w *writer) do(ctx context.Context, change *op) error {
 // told is an answer as the caller gets it. What ended the transaction was the end
 // of all contexts in it, of which this caller has one.
 func (w *writer) told(ctx context.Context, err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if !errors.Is(err, ErrConnect) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 		return w.ended(ctx)
 	}
 	return err

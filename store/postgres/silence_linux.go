@@ -1,0 +1,21 @@
+package postgres
+
+import (
+	"syscall"
+	"time"
+)
+
+// userTimeout is TCP_USER_TIMEOUT, which the package syscall does not name.
+const userTimeout = 18
+
+// limitSilence has the system end a connection when what was sent, or a probe, was
+// not acknowledged for that long.
+func limitSilence(raw syscall.RawConn, limit time.Duration) error {
+	var set error
+	if err := raw.Control(func(fd uintptr) {
+		set = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, userTimeout, int(limit.Milliseconds()))
+	}); err != nil {
+		return err
+	}
+	return set
+}
