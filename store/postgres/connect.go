@@ -105,16 +105,30 @@ func meet(config *pgxpool.Config) {
 		return nil
 	}
 	config.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
-		var pid uint32
-		if err := c.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeExec).Scan(&pid); err != nil {
+		is, err := greet(ctx, c)
+		if err != nil {
 			return err
 		}
-		direct.Store(pid == c.PgConn().PID())
-		if !direct.Load() && c.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		direct.Store(is)
+		if !is && c.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 			return errPooled
 		}
 		return nil
 	}
+}
+
+// greeting asks for the process that answers. The one that greeted us is to end its
+// session soon when we are gone without a word, for till then it counts.
+const greeting = `
+SELECT pg_backend_pid()::bigint, CASE pg_backend_pid() WHEN $1::bigint THEN ARRAY[
+    set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
+    set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '30000', false)] END`
+
+// greet reports whether no pooler stands between a connection and the server.
+func greet(ctx context.Context, c *pgx.Conn) (direct bool, err error) {
+	var pid uint32
+	err = c.QueryRow(ctx, greeting, pgx.QueryExecModeExec, int64(c.PgConn().PID())).Scan(&pid, nil)
+	return pid == c.PgConn().PID(), err
 }
 
 // schema is the name of the schema with the tables.

@@ -85,10 +85,13 @@ func ask[T any](ctx context.Context, l *line, q question[T]) (none T, err error)
 			tries--
 			_, answered := errors.AsType[*pgconn.PgError](a.err)
 			switch {
-			case a.err == nil || answered && !a.old || !a.old && tries == 0:
+			case a.err == nil || answered && !a.old:
 				return a.is, a.err
 			case a.old:
 				begin(nil)
+			}
+			if tries == 0 {
+				return none, a.err
 			}
 		case <-next.C:
 			begin(nil)
@@ -142,7 +145,17 @@ func (l *line) connect(ctx context.Context) (*pgx.Conn, error) {
 	config := l.config.Copy()
 	config.ConnectTimeout = min(config.ConnectTimeout, dialTimeout)
 	l.health.wire(config)
-	return pgx.ConnectConfig(l.life, config)
+	life, cancel := context.WithTimeout(l.life, Timeout)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(life, config)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := greet(life, conn); err != nil {
+		bury(l.life, conn)
+		return nil, err
+	}
+	return conn, nil
 }
 
 // take gives the connection there is, if any.

@@ -17,12 +17,13 @@
 // dies. Deliveries that are stored or updated at the same time by concurrent
 // callers share a transaction; when it fails, or meets somebody's lock, each is
 // made alone. The transaction sets what it depends on by itself: read committed,
-// read write, synchronous_commit, a statement timeout. Nothing is set for the
-// session. Prepared statements are kept in it only where the server itself
-// answers, so the store works behind a pooler in transaction mode, without being
-// told; there every statement is planned anew, about half of the work of the
-// server when there is much to do. A default_query_exec_mode in the URL decides
-// for both.
+// read write, synchronous_commit, a statement timeout. Only where the server itself
+// answers are prepared statements kept in the session, and is set for it that the
+// server ends it within half a minute when this process is gone without a word. So
+// the store works behind a pooler in transaction mode, without being told; there
+// every statement is planned anew, about half of the work of the server when there
+// is much to do. A default_query_exec_mode in the URL decides whether statements
+// are kept.
 //
 // # Concurrency
 //
@@ -63,6 +64,15 @@
 // [Timeout], lists excepted, also when the network swallows the answer. Whether
 // a change was made whose answer got lost is unknown, as ever; every change may
 // be repeated.
+//
+// Connections that die without a word, because a firewall forgot them or because
+// another server answers now, cost calls seconds and not their Timeout. On Linux
+// the system ends them after packets were not acknowledged for five seconds, and
+// everywhere what was not used for a second is asked whether it lives. The first
+// connection that is found dead has all idle ones closed, and the server asked
+// which of the calls that wait it still works on; the others fail. Leases are
+// renewed over a connection of their own, and over a second one when that does not
+// answer soon, so renewing waits neither for dead connections nor for other calls.
 //
 // # Time
 //
