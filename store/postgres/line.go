@@ -70,6 +70,8 @@ func ask[T any](ctx context.Context, l *line, q question[T]) (none T, err error)
 				defer l.tries.Done()
 				try(ctx, l, conn, q, answers)
 			}()
+		} else if conn != nil { // it is being closed
+			bury(ctx, conn)
 		}
 	}
 	conn, err := l.take()
@@ -91,7 +93,7 @@ func ask[T any](ctx context.Context, l *line, q question[T]) (none T, err error)
 				begin(nil)
 			}
 			if tries == 0 {
-				return none, a.err
+				return none, a.err // the last one, or it is being closed
 			}
 		case <-next.C:
 			begin(nil)
