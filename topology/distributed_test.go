@@ -1,6 +1,7 @@
 package topology_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -118,6 +119,9 @@ func jetStream(t *testing.T, url string) jetstream.JetStream {
 func messages(t *testing.T, js jetstream.JetStream) uint64 {
 	t.Helper()
 	stream, err := js.Stream(t.Context(), "fraiseql_events")
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0 // nobody has made it yet
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -239,10 +239,10 @@ func (f *fleet) lossPlan(r *rand.Rand, server *testenv.NATSServer, total time.Du
 				if err == nil {
 					err = stream.Purge(f.t.Context())
 				}
-				f.lose(err)
+				f.lose(server, err)
 			}})
 		case 1:
-			plan = append(plan, step{at, "delete the stream", func() { f.lose(js.DeleteStream(f.t.Context(), streamName)) }})
+			plan = append(plan, step{at, "delete the stream", func() { f.lose(server, js.DeleteStream(f.t.Context(), streamName)) }})
 		default:
 			store := ""
 			plan = append(plan, step{at, "copy the store", func() { store = server.CopyStore(f.t) }})
@@ -254,10 +254,19 @@ func (f *fleet) lossPlan(r *rand.Rand, server *testenv.NATSServer, total time.Du
 }
 
 // lose takes the error of an attempt to have the stream lose something. It may be
-// gone since the last one: a bridge that waits for an answer notices it late.
-func (f *fleet) lose(err error) {
+// gone since the last one: a bridge that waits for an answer notices it late. A
+// server that purges a stream which was deleted shortly before may have lost its
+// directory; then it needs a restart.
+func (f *fleet) lose(server *testenv.NATSServer, err error) {
 	f.t.Helper()
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+	const storeFailed = 10051
+	refusal, refused := errors.AsType[*jetstream.APIError](err)
+	switch {
+	case err == nil || errors.Is(err, jetstream.ErrStreamNotFound):
+	case refused && refusal.ErrorCode == storeFailed:
+		f.t.Logf("the server is restarted: %v", err)
+		server.Restart(f.t)
+	default:
 		f.t.Fatal(err)
 	}
 }
