@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"testing"
@@ -17,27 +18,41 @@ import (
 )
 
 // published is how many events one round publishes, by each side, and batchOf
-// how many a relay hands over at a time.
+// how many a relay hands over at a time by default. largeBatch is how many a server
+// can be told to take together.
 const (
-	published = 50_000
-	batchOf   = 1000
+	published  = 50_000
+	batchOf    = 1000
+	largeBatch = 4000
 )
+
+// takesLargeBatches is a server that was told so.
+func takesLargeBatches() testenv.NATSOptions {
+	return testenv.NATSOptions{Conf: fmt.Sprintf("jetstream {\nstore_dir: there\nmax_file_store: 100GB\nlimits { batch { max_msgs: %d } }\n}\n", largeBatch)}
+}
 
 // BenchmarkNATSPublisherAgainstBarePublish publishes events in fenced atomic
 // batches, and messages with the same bodies and ids by asynchronous publishing,
 // to two streams of one server with the same configuration. One operation is a
 // round of both.
 func BenchmarkNATSPublisherAgainstBarePublish(b *testing.B) {
-	comparePublishing(b, testenv.NATS(b), published)
+	comparePublishing(b, testenv.NATS(b), published, batchOf)
+}
+
+// BenchmarkNATSPublisherAgainstBarePublishLargeBatches is the same with a server,
+// in its own process, that takes larger batches than servers do by default.
+func BenchmarkNATSPublisherAgainstBarePublishLargeBatches(b *testing.B) {
+	comparePublishing(b, testenv.PrivateNATS(b, takesLargeBatches()).URL(), published, largeBatch)
 }
 
 // BenchmarkNATSPublisherAgainstBarePublishSyncAlways is the same with a server in
 // its own process that writes to the disk before it answers.
 func BenchmarkNATSPublisherAgainstBarePublishSyncAlways(b *testing.B) {
-	comparePublishing(b, testenv.PrivateNATS(b, testenv.NATSOptions{SyncAlways: true}).URL(), published/10)
+	comparePublishing(b, testenv.PrivateNATS(b, testenv.NATSOptions{SyncAlways: true}).URL(), published/10, batchOf)
 }
 
-func comparePublishing(b *testing.B, url string, n int) {
+// comparePublishing publishes n events a round, size of them at a time.
+func comparePublishing(b *testing.B, url string, n, size int) {
 	b.Helper()
 	conn, err := nats.Connect(b.Context(), nats.Config{URL: observer.NewSecret(url)})
 	if err != nil {
@@ -45,7 +60,7 @@ func comparePublishing(b *testing.B, url string, n int) {
 	}
 	defer func() { _ = conn.Close() }()
 	stream := newStream(b, conn, "events")
-	newStream(b, conn, "bare")
+	bareStream := newStream(b, conn, "bare")
 	nc, err := client.Connect(url)
 	if err != nil {
 		b.Fatal(err)
@@ -54,13 +69,20 @@ func comparePublishing(b *testing.B, url string, n int) {
 	var events, bare []float64
 	for round := 0; b.Loop(); round++ {
 		list := roundOf(round, n)
+		messages := messagesOf(b, bareStream, list)
 		measures := []func(){
-			func() { events = append(events, float64(n)/publishRound(b, stream, list).Seconds()) },
-			func() { bare = append(bare, float64(n)/barePublishRound(b, nc, list).Seconds()) },
+			func() { events = append(events, float64(n)/publishRound(b, stream, list, size).Seconds()) },
+			func() { bare = append(bare, float64(n)/barePublishRound(b, nc, messages).Seconds()) },
 		}
 		measures[round%2]()
 		measures[1-round%2]()
 	}
+	reportRatio(b, events, bare)
+}
+
+// reportRatio reports the rates of both sides by round, and their ratio.
+func reportRatio(b *testing.B, events, bare []float64) {
+	b.Helper()
 	ratios := make([]float64, len(bare))
 	for i := range bare {
 		ratios[i] = events[i] / bare[i]
@@ -95,42 +117,61 @@ func roundOf(round, n int) []*observer.Event {
 	return list
 }
 
-func publishRound(b *testing.B, stream *nats.Stream, list []*observer.Event) time.Duration {
+func publishRound(b *testing.B, stream *nats.Stream, list []*observer.Event, size int) time.Duration {
 	b.Helper()
-	p, err := nats.NewPublisher(stream, nats.PublisherConfig{
-		Database: "shop", Logger: slog.New(slog.DiscardHandler),
-		Oversized: func(_ context.Context, _ *observer.Event, why error) error { return why },
-	})
-	if err == nil {
-		err = p.HandleBatch(b.Context(), list[:1]) // reads what is there
-	}
-	if err != nil {
+	p := newPublisher(b, stream, size)
+	if err := p.HandleBatch(b.Context(), list[:1]); err != nil { // reads what is there
 		b.Fatal(err)
 	}
 	begin := time.Now()
-	for i := 1; i < len(list); i += batchOf {
-		if err := p.HandleBatch(b.Context(), list[i:min(len(list), i+batchOf)]); err != nil {
+	for i := 1; i < len(list); i += size {
+		if err := p.HandleBatch(b.Context(), list[i:min(len(list), i+size)]); err != nil {
 			b.Fatal(err)
 		}
 	}
 	return time.Since(begin)
 }
 
-func barePublishRound(b *testing.B, nc *client.Conn, list []*observer.Event) time.Duration {
+func newPublisher(b *testing.B, stream *nats.Stream, size int) *nats.Publisher {
+	b.Helper()
+	p, err := nats.NewPublisher(stream, nats.PublisherConfig{
+		Database: "shop", BatchSize: size, Logger: slog.New(slog.DiscardHandler),
+		Oversized: func(_ context.Context, _ *observer.Event, why error) error { return why },
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return p
+}
+
+// bareMessage is what is published without us.
+type bareMessage struct {
+	subject, id string
+	body        []byte
+}
+
+func messagesOf(b *testing.B, stream *nats.Stream, list []*observer.Event) []bareMessage {
+	b.Helper()
+	messages := make([]bareMessage, len(list))
+	for i, e := range list {
+		body, err := json.Marshal(e)
+		if err != nil {
+			b.Fatal(err)
+		}
+		messages[i] = bareMessage{subject: stream.Event("shop", e), id: e.ID, body: body}
+	}
+	return messages
+}
+
+func barePublishRound(b *testing.B, nc *client.Conn, messages []bareMessage) time.Duration {
 	b.Helper()
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4000))
 	if err != nil {
 		b.Fatal(err)
 	}
-	bodies := make([][]byte, len(list))
-	for i, e := range list {
-		if bodies[i], err = json.Marshal(e); err != nil {
-			b.Fatal(err)
-		}
-	}
 	begin := time.Now()
-	for i, e := range list {
-		msg := &client.Msg{Subject: "bare.shop." + strconv.Itoa(i%32) + ".Order.INSERT", Data: bodies[i], Header: client.Header{"Nats-Msg-Id": {e.ID}}}
+	for _, m := range messages {
+		msg := &client.Msg{Subject: m.subject, Data: m.body, Header: client.Header{client.MsgIdHdr: {m.id}}}
 		if _, err := js.PublishMsgAsync(msg, jetstream.WithStallWait(time.Minute)); err != nil {
 			b.Fatal(err)
 		}
