@@ -104,8 +104,9 @@ type Bridge struct {
 	// database when it is empty: a change of the transport goes on where the other one
 	// was.
 	TransportName string `toml:"transport_name" default:""`
-	// BatchSize is how many events are published at once.
-	BatchSize int `toml:"batch_size" default:"1000" min:"1" max:"1000"`
+	// BatchSize is how many events are published at once, if the server takes as many;
+	// by default servers take 1000.
+	BatchSize int `toml:"batch_size" default:"1000" min:"1" max:"4000"`
 	// PollInterval is how often an idle database is looked at; that of the database
 	// when zero.
 	PollInterval time.Duration `toml:"poll_interval_secs" default:"0" min:"0" max:"3600"`

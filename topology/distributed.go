@@ -39,11 +39,11 @@ func (t *Topology) publishDatabase(ctx context.Context, cfg *config.Config, name
 	if err != nil {
 		return err
 	}
-	publisher, err := t.publisher(ctx, name)
+	size := cfg.Transport.Bridge.BatchSize
+	publisher, err := t.publisher(ctx, name, size)
 	if err != nil {
 		return err
 	}
-	size := cfg.Transport.Bridge.BatchSize
 	b := &bridge{topology: t, cfg: cfg, db: db, held: held, publisher: publisher}
 	b.relay = relay.New(relay.Config{
 		Source: renamed{db.Source, db.checkpoint}, Handler: publisher, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
@@ -67,13 +67,13 @@ const (
 	reopenAfter = 5 * time.Second
 )
 
-func (t *Topology) publisher(ctx context.Context, database string) (*nats.Publisher, error) {
+func (t *Topology) publisher(ctx context.Context, database string, batchSize int) (*nats.Publisher, error) {
 	ready, err := t.stream.get(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return nats.NewPublisher(ready, nats.PublisherConfig{
-		Database: database, Logger: t.logger,
+		Database: database, BatchSize: batchSize, Logger: t.logger,
 		Oversized: func(ctx context.Context, e *observer.Event, why error) error {
 			return t.keepUnpublished(ctx, database, e, why)
 		},

@@ -80,9 +80,9 @@ type PublisherConfig struct {
 	// MaxPayload bounds a message and its headers, in bytes, below what the server
 	// takes.
 	MaxPayload int
-	// BatchSize bounds the messages of a batch; 1000, the most that servers take,
-	// when 0. BatchBytes bounds their size, 8 MiB when 0; a single message may be
-	// longer.
+	// BatchSize bounds the messages of a batch; 1000, the most that servers take by
+	// default, when 0. When a server refuses as many, fewer are sent from then on.
+	// BatchBytes bounds their size, 8 MiB when 0; a single message may be longer.
 	BatchSize, BatchBytes int
 	// Recall is how many messages of the database are read back to find out what
 	// is in the stream already; 50,000 when 0. It must cover all that can come
@@ -203,6 +203,9 @@ func (p *Publisher) publish(ctx context.Context, all []*parcel) error {
 		}
 		if len(rest) < before {
 			failures, before = 0, len(rest)
+		}
+		if err := observer.Fence(ctx); err != nil {
+			return err
 		}
 		sent, last, err := p.send(ctx, rest)
 		if err == nil {

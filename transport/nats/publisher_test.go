@@ -479,6 +479,37 @@ func TestSmallerBatchesWhereTheServerWantsThem(t *testing.T) {
 	checkStored(t, s, "small", events(1, 50))
 }
 
+func TestLargerBatchesWhereTheServerTakesThem(t *testing.T) {
+	t.Parallel()
+	server := testenv.PrivateNATS(t, testenv.NATSOptions{Conf: "jetstream {\nstore_dir: there\nlimits { batch { max_msgs: 4000 } }\n}\n"})
+	s := ensured(t, connect(t, server.URL()), StreamConfig{MaxBytes: 64 << 20})
+	publish(t, newPublisher(t, s, func(c *PublisherConfig) { c.BatchSize = 4000 }), events(1, 3000))
+	checkStored(t, s, "shop", events(1, 3000))
+	list := stored(t, s, "shop")
+	if got := list[2999].Headers().Get(batchSequenceHeader); got != "3000" {
+		t.Errorf("the last of 3000 messages is number %s of its batch", got)
+	}
+}
+
+// A lease that is lost in the middle of a call ends it before the next batch.
+func TestLeaseIsAskedForBeforeEachBatch(t *testing.T) {
+	t.Parallel()
+	s := ensured(t, connect(t, testenv.NATS(t)), StreamConfig{})
+	p := newPublisher(t, s, func(c *PublisherConfig) { c.BatchSize = 10 })
+	asked := 0
+	ctx := observer.WithFence(t.Context(), func(context.Context) error {
+		if asked++; asked > 2 {
+			return observer.ErrFenced
+		}
+		return nil
+	})
+	err := p.HandleBatch(ctx, events(1, 40))
+	if n := observer.PartlyOf(err); !errors.Is(err, observer.ErrFenced) || n != 20 {
+		t.Errorf("%d events are said to be in the stream, want 20: %v", n, err)
+	}
+	checkStored(t, s, "shop", events(1, 20))
+}
+
 func TestErrorsSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testenv.PlainNATS(t))
