@@ -10,7 +10,8 @@ import (
 // it. Positions are stored in checkpoints, so their text outlives the process.
 type Position string
 
-// Message is one entry of a log. One of Event, Malformed and Passed is set.
+// Message is one entry of a log. One of Event, Malformed and Passed is set; with
+// none of them it says only how far the log was passed.
 type Message struct {
 	// Event is the entry.
 	Event *Event
