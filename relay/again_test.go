@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,13 +153,13 @@ func TestEntryInFrontOfTheWindowTakesNothingBack(t *testing.T) {
 		log, store := memory.New("log"), memorystore.New(memorystore.Config{})
 		log.Append(event("slow", "slow"), event("late", "late"), event("b", "b"), event("c", "c"))
 		h, release := slowly("slow")
-		committed := false
+		var committed atomic.Bool
 		src := &failingSource{Log: log, fail: make(chan struct{}), hidden: func(msg *observer.Message) bool {
-			return msg.ID() == "late" && !committed
+			return msg.ID() == "late" && !committed.Load()
 		}}
 		stop := start(t, config(src, h, store))
 		<-time.After(time.Minute)
-		committed = true
+		committed.Store(true)
 		src.fail <- struct{}{}
 		<-time.After(time.Minute)
 		release()
