@@ -46,7 +46,7 @@ func (t *Topology) publishDatabase(ctx context.Context, cfg *config.Config, name
 	}
 	b := &bridge{topology: t, cfg: cfg, db: db, held: held, publisher: publisher}
 	b.relay = relay.New(relay.Config{
-		Source: renamed{db.Source, db.checkpoint}, Handler: publisher, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
+		Source: b.bridged(), Handler: publisher, Malformed: t.keepMalformed, Checkpoints: t.Store, Lease: held,
 		Batch: size, InFlight: bridgeInFlight * size, Reopen: backoff.Policy{Max: reopenAfter},
 		DrainTimeout: cfg.Performance.ShutdownTimeout, Logger: t.logger,
 	})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fraiseql/observer"
@@ -83,6 +84,26 @@ type bridge struct {
 	// asked for the last time. Both are used by the verifier's handler alone.
 	passed observer.Position
 	asked  time.Time
+	// begun: the bridge knows its place in the log.
+	begun atomic.Bool
+}
+
+// bridged is the log as the bridge reads it.
+func (b *bridge) bridged() observer.Source {
+	return bridged{renamed{b.db.Source, b.db.checkpoint}, b}
+}
+
+// bridged is a source that tells when it is opened: the relay knows its place then.
+type bridged struct {
+	renamed
+
+	by *bridge
+}
+
+// Open implements [observer.Source].
+func (s bridged) Open(ctx context.Context, after observer.Position) (observer.Stream, error) {
+	s.by.begun.Store(true)
+	return s.renamed.Open(ctx, after)
 }
 
 // verified is the name of the verifier's checkpoint.
@@ -146,7 +167,7 @@ func (b *bridge) published(ctx context.Context) bool {
 	if read == b.passed {
 		return true
 	}
-	if time.Since(b.asked) < publishedEvery {
+	if !b.begun.Load() || time.Since(b.asked) < publishedEvery {
 		return false
 	}
 	b.asked = time.Now()
