@@ -96,8 +96,27 @@ func (t *Topology) keepUnpublished(ctx context.Context, database string, e *obse
 }
 
 // runUnpublished publishes such an event, after the server was allowed to take it.
-func (t *Topology) runUnpublished(ctx context.Context, d *observer.Delivery) error {
-	if err := t.publish(ctx, strings.TrimPrefix(d.Observer, bridgeQueue("")), d.Event); err != nil {
+// Where the changes go through no stream any more it is handled as an event of the
+// log.
+func (t *Topology) runUnpublished(ctx context.Context, d *observer.Delivery, database string) error {
+	if t.stream == nil {
+		if _, err := t.database(database); err != nil {
+			return t.buryStored(ctx, d, observer.ReasonUnconfigured, err)
+		}
+	}
+	a := observer.Attempt{Number: len(d.Attempts) + 1, At: time.Now()}
+	var err error
+	if t.stream != nil {
+		err = t.publish(ctx, database, d.Event)
+	} else if err = t.Executor.Handle(withoutWaiting(ctx), d.Event); err != nil {
+		return err
+	}
+	a.Duration = time.Since(a.At)
+	if err != nil {
+		a.Error = err.Error()
+	}
+	d.Attempts = append(d.Attempts, a)
+	if err != nil {
 		return t.buryStored(ctx, d, observer.ReasonPermanent, err)
 	}
 	d.Succeed()

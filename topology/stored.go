@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/fraiseql/observer"
 )
@@ -31,8 +33,8 @@ func (t *Topology) runStored(ctx context.Context, d *observer.Delivery) error {
 	if d.Malformed != nil {
 		return t.runMalformed(ctx, d)
 	}
-	if d.ActionType == unpublishedAction && t.stream != nil {
-		return t.runUnpublished(ctx, d)
+	if database, ok := strings.CutPrefix(d.Observer, bridgeQueue("")); ok && d.ActionType == unpublishedAction {
+		return t.runUnpublished(ctx, d, database)
 	}
 	action, ok := t.actions.Load().lookup(d)
 	if !ok {
@@ -98,13 +100,16 @@ func (t *Topology) keepMalformed(ctx context.Context, m *observer.Malformed) err
 
 // runMalformed reads a repaired log entry again and runs it as an event.
 func (t *Topology) runMalformed(ctx context.Context, d *observer.Delivery) error {
-	refetcher, err := t.refetcher(ctx, d.Malformed.Source)
-	if errors.Is(err, observer.ErrNotFound) {
-		return t.buryStored(ctx, d, observer.ReasonMalformed, fmt.Errorf(
-			"the configuration has no database %q to read the entry from again", d.Malformed.Source))
-	}
-	if err != nil {
+	source := d.Malformed.Source
+	refetcher, err := t.refetcher(ctx, source)
+	switch _, foreign := t.database(source); {
+	case errors.Is(err, observer.ErrNotFound):
+		return t.handToBridge(ctx, d)
+	case err != nil:
 		return err
+	case foreign != nil && !t.executes:
+		return t.buryStored(ctx, d, observer.ReasonMalformed, fmt.Errorf(
+			"the entry is in %s, and this process runs no actions: retry it with the configuration of a worker", source))
 	}
 	msg, err := refetcher.Refetch(ctx, d.Malformed.Position)
 	switch {
@@ -115,11 +120,38 @@ func (t *Topology) runMalformed(ctx context.Context, d *observer.Delivery) error
 	case msg.Malformed != nil:
 		return t.buryStored(ctx, d, observer.ReasonMalformed, errors.New(msg.Malformed.Reason))
 	}
-	if err := t.handOver(ctx, d.Malformed.Source, msg.Event); err != nil {
+	if err := t.handOver(ctx, source, msg.Event); err != nil {
 		return err
 	}
 	d.Succeed()
 	return nil
+}
+
+// handToBridge has a process that reads the database run an entry of its log,
+// which was kept when the changes went through no stream. Where nobody reads the
+// database it stays what it is.
+func (t *Topology) handToBridge(ctx context.Context, d *observer.Delivery) error {
+	source := d.Malformed.Source
+	if t.stream != nil {
+		read, err := t.isRead(ctx, source)
+		if err != nil {
+			return err
+		}
+		if read {
+			d.Enqueue(time.Now())
+			d.Queue, d.Reason = bridgeQueue(source), ""
+			d.Error = "to read the entry again takes database " + source + ": the bridge that reads it does that next"
+			return nil
+		}
+	}
+	return t.buryStored(ctx, d, observer.ReasonMalformed, fmt.Errorf(
+		"the configuration has no database %q to read the entry from again, and no bridge reads one at the moment", source))
+}
+
+// isRead reports whether some process has the lease of a database.
+func (t *Topology) isRead(ctx context.Context, database string) (bool, error) {
+	leases, err := t.Store.Leases(ctx, DatabaseLease(database))
+	return slices.ContainsFunc(leases, func(l observer.Lease) bool { return l.Name == DatabaseLease(database) && l.Running() }), err
 }
 
 // handOver takes an event the way that those after it in its log took.
