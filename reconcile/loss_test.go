@@ -157,6 +157,34 @@ func TestPeopleAreToldOnceOfEachIncident(t *testing.T) {
 	})
 }
 
+// People are told of the end, too, when nothing more is written afterwards, and not
+// before everything is handled.
+func TestTheEndIsToldWithoutALaterEvent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, said := newWorld(t), &bytes.Buffer{}
+		cfg := w.config()
+		cfg.Logger = slog.New(slog.NewTextHandler(said, nil))
+		w.change(func() { w.handles = 0 })
+		v, stop := w.verify(cfg)
+		w.commit(1500) // five batches
+		<-time.After(time.Second)
+		lost := 0
+		w.change(func() { lost = w.remake(0) })
+		<-time.After(20 * time.Minute)
+		if strings.Contains(said.String(), "is handled") {
+			t.Errorf("says that all is handled while nobody handles anything:\n%.2000s", said.String())
+		}
+		w.change(func() { w.handles = 1000 })
+		<-time.After(time.Hour)
+		w.wantEnd(v, lost)
+		if n := strings.Count(said.String(), `msg="what the stream lost is handled" database=shop group=workers events=1500`); n != 1 || strings.Count(said.String(), "is handled") != 1 {
+			t.Errorf("%d lines about the end, want one:\n%.2000s", n, said.String())
+		}
+		stop(false)
+	})
+}
+
 // Publishing again waits for a stream that is away or full.
 func TestPublishingAgainWaitsForTheStream(t *testing.T) {
 	t.Parallel()

@@ -95,7 +95,7 @@ func (c Config) withDefaults() Config {
 
 // Verifier is an [observer.BatchHandler] to which an event is handled when the
 // group has handled it. Make one with [New]. The relay that runs it tells
-// [Verifier.Saved] what its checkpoints say.
+// [Verifier.Saved] what its checkpoints say, and [Verifier.Watch] runs beside it.
 type Verifier struct {
 	cfg      Config
 	receipts *receipts
@@ -122,6 +122,8 @@ func (v *Verifier) HandleBatch(ctx context.Context, events []*observer.Event) er
 	b := newBatch(events, time.Now())
 	v.counters.begin(b)
 	defer v.counters.end()
+	v.incident.look(true)
+	defer v.incident.look(false)
 	for failures := 0; ; {
 		done, err := v.look(ctx, b)
 		wait := v.cfg.Interval
@@ -208,7 +210,7 @@ func (v *Verifier) republish(ctx context.Context, b *batch) error {
 		b.anew(time.Now()) // some of them may be published: they are waited for first
 		return fmt.Errorf("publish %d missing events again: %w", len(b.lacking), err)
 	}
-	v.incident.events += len(b.lacking)
+	v.incident.republished(len(b.lacking))
 	v.counters.republished(len(b.lacking))
 	b.again(time.Now())
 	v.counters.waiting(b)

@@ -302,6 +302,7 @@ func (w *world) verify(cfg reconcile.Config) (v *reconcile.Verifier, stop func(k
 	})
 	ctx, cancel := context.WithCancel(w.t.Context())
 	ended := make(chan error, 1)
+	go v.Watch(ctx)
 	go func() { ended <- r.Run(ctx) }()
 	return v, func(kill bool) {
 		w.t.Helper()

@@ -155,7 +155,7 @@ func (b *bridge) verify(ctx context.Context) error {
 		},
 		DrainTimeout: time.Second, Logger: t.logger,
 	})
-	return b.verifier.Run(ctx)
+	return both(ctx, b.verifier.Run, func(ctx context.Context) error { verifier.Watch(ctx); return nil })
 }
 
 // published reports whether the bridge has published everything that the verifier
