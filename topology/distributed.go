@@ -35,6 +35,9 @@ func (t *Topology) publishDatabase(ctx context.Context, cfg *config.Config, name
 	if _, err := t.stream.keepTrying(ctx); err != nil {
 		return err
 	}
+	if err := t.neighbours.announce(ctx, name); err != nil {
+		return err
+	}
 	db, err := t.takeOver(ctx, name, held)
 	if err != nil {
 		return err

@@ -147,11 +147,18 @@ func (s *stream) group() string {
 
 // source reads a partition.
 func (s *stream) source(ctx context.Context, partition int) (*nats.Source, error) {
+	return s.sourceFor(ctx, s.cfg.ConsumerName, partition)
+}
+
+// sourceFor is the partition as the workers of a consumer read it.
+func (s *stream) sourceFor(ctx context.Context, consumer string, partition int) (*nats.Source, error) {
 	ready, err := s.get(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return nats.NewSource(ready, s.sourceConfig(partition))
+	cfg := s.sourceConfig(partition)
+	cfg.Consumer = consumer
+	return nats.NewSource(ready, cfg)
 }
 
 func (s *stream) sourceConfig(partition int) nats.SourceConfig {

@@ -221,8 +221,13 @@ func (t *Topology) Republished() uint64 {
 
 // progress is how far the stream goes, and the workers in it.
 func (t *Topology) progress(ctx context.Context) (p reconcile.Progress, err error) {
+	return t.progressOf(ctx, t.stream.cfg.ConsumerName)
+}
+
+// progressOf is the same for the workers of a consumer.
+func (t *Topology) progressOf(ctx context.Context, consumer string) (p reconcile.Progress, err error) {
 	for i := range t.stream.cfg.Partitions {
-		source, err := t.stream.source(ctx, i)
+		source, err := t.stream.sourceFor(ctx, consumer, i)
 		if err != nil {
 			return p, err
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fraiseql/observer/internal/backoff"
+	"github.com/fraiseql/observer/reconcile"
 )
 
 const (
@@ -55,13 +56,30 @@ func (t *Topology) makeRoom(ctx context.Context) (upTo uint64, err error) {
 		return 0, nil
 	}
 	upTo = state.LastSeq - kept
-	for _, p := range at.Partitions {
+	others, err := t.handledByOthers(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("find out what other groups have handled: %w", err)
+	}
+	for _, p := range append(others, at.Partitions...) {
 		upTo = min(upTo, p.Handled)
 	}
 	if upTo <= state.FirstSeq {
 		return 0, nil
 	}
 	return upTo, ready.PurgeBefore(ctx, upTo)
+}
+
+// handledByOthers is where the other groups are that read the stream.
+func (t *Topology) handledByOthers(ctx context.Context) (at []reconcile.Partition, err error) {
+	names, err := t.neighbours.groups(ctx)
+	for _, name := range names {
+		if err == nil {
+			var theirs reconcile.Progress
+			theirs, err = t.progressOf(ctx, name)
+			at = append(at, theirs.Partitions...)
+		}
+	}
+	return at, err
 }
 
 // nearly reports whether four fifths are used up.

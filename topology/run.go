@@ -62,6 +62,9 @@ func (t *Topology) Run(ctx context.Context) error {
 	for i, s := range t.shares {
 		running.Go(func() { errs[i] = s.group.Run(ctx, s.run) })
 	}
+	if t.stream != nil && len(t.Databases) > 0 {
+		running.Go(func() { t.neighbours.watch(ctx) })
+	}
 	if t.stream != nil && t.stream.cfg.JetStream.PurgeHandled && len(t.Databases) > 0 {
 		running.Go(func() { t.keepRoom(ctx) })
 	}

@@ -59,6 +59,9 @@ type Topology struct {
 	stream   *stream       // nil unless events go through NATS
 	places   chan struct{} // one for each event of the stream that is handled
 
+	// neighbours is what else works on the same state.
+	neighbours *neighbours
+
 	// reconciles: what was published is compared with what was handled.
 	reconciles  bool
 	reconciling sync.Mutex
@@ -91,6 +94,7 @@ func Build(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Topol
 		reconciles: cfg.Transport.Distributed() && cfg.Transport.Bridge.Reconcile, verifiers: map[string]*reconcile.Verifier{},
 		network: cfg.Network.Outbound(),
 	}
+	t.neighbours = newNeighbours(t)
 	if err := t.buildLayers(ctx, cfg); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
