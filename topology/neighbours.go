@@ -99,12 +99,13 @@ func (n *neighbours) announce(ctx context.Context, database string) error {
 var errPublishedTwice = errors.New("it is not published by this process")
 
 func (n *neighbours) compare(database, owner string, mine, theirs bridgeSettings) {
-	if theirs.reconciles != mine.reconciles {
-		n.warn("reconcile/"+database+"/"+owner, "another bridge of this database has another [transport.bridge] reconcile: whenever it changes hands between the two, "+
+	log := n.topology.logger
+	if theirs.reconciles != mine.reconciles && n.first("reconcile/"+database+"/"+owner) {
+		log.Warn("another bridge of this database has another [transport.bridge] reconcile: whenever it changes hands between the two, "+
 			"what was published before is not verified any more; write the same for both", "database", database, "other", owner, "reconcile", mine.reconciles)
 	}
-	if theirs.consumer != mine.consumer {
-		n.warn("consumer/"+database+"/"+owner, "another bridge of this database names another [transport.nats] consumer_name: only the group of the one that "+
+	if theirs.consumer != mine.consumer && n.first("consumer/"+database+"/"+owner) {
+		log.Warn("another bridge of this database names another [transport.nats] consumer_name: only the group of the one that "+
 			"reads the database is verified; write the same for both", "database", database, "other", owner, "consumer_name", theirs.consumer)
 	}
 }
@@ -136,7 +137,9 @@ func (n *neighbours) watch(ctx context.Context) {
 		for _, db := range t.Databases {
 			switch err := n.announce(ctx, db.Config.Name); {
 			case errors.Is(err, errPublishedTwice):
-				n.warn("transport_name/"+db.Config.Name, "two bridges of a database have different names for their place in its log", "database", db.Config.Name, "error", err)
+				if n.first("transport_name/" + db.Config.Name) {
+					t.logger.Warn("two bridges of a database have different names for their place in its log", "database", db.Config.Name, "error", err)
+				}
 			case err != nil && ctx.Err() == nil:
 				t.logger.Debug("the other bridges cannot be compared with", "error", err)
 			}
@@ -145,13 +148,21 @@ func (n *neighbours) watch(ctx context.Context) {
 		if err != nil || !t.reconciles {
 			continue
 		}
-		for _, name := range names {
-			n.warn("group/"+name, "another group of workers reads the stream under this state, and only the group that consumer_name of this bridge names is verified: "+
-				"what the stream loses is published again when that one did not handle it, and not when only the other did not; "+
-				"give the other group a state of its own", "stream", t.stream.cfg.StreamName, "verified", t.stream.cfg.ConsumerName, "not_verified", name)
-		}
+		n.warnOf(names)
 	}
 	n.leave(context.WithoutCancel(ctx))
+}
+
+// warnOf warns of groups that are not verified.
+func (n *neighbours) warnOf(groups []string) {
+	cfg := n.topology.stream.cfg
+	for _, name := range groups {
+		if n.first("group/" + name) {
+			n.topology.logger.Warn("another group of workers reads the stream under this state, and only the group that consumer_name of this bridge names is verified: "+
+				"what the stream loses is published again when that one did not handle it, and not when only the other did not; "+
+				"give the other group a stream, a bridge and a state of its own where that matters", "stream", cfg.StreamName, "verified", cfg.ConsumerName, "not_verified", name)
+		}
+	}
 }
 
 // leave takes back what was said.
@@ -169,12 +180,11 @@ func (n *neighbours) leave(ctx context.Context) {
 	}
 }
 
-// warn says something once.
-func (n *neighbours) warn(about, text string, args ...any) {
+// first reports whether something was not warned of yet.
+func (n *neighbours) first(about string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.about[about] {
-		n.about[about] = true
-		n.topology.logger.Warn(text, args...)
-	}
+	before := n.about[about]
+	n.about[about] = true
+	return !before
 }
