@@ -1,13 +1,12 @@
 package config
 
 import (
-	"errors"
-	"net/netip"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/fraiseql/observer/internal/natsclient"
 )
 
 func (n *NATS) read(s *scope) {
@@ -49,41 +48,20 @@ func (n *NATS) checkServer(s *scope) {
 
 // servers are the addresses in URL. Errors do not repeat them: they may have a
 // password.
-func (n *NATS) servers() ([]*url.URL, error) {
+func (n *NATS) servers() ([]natsclient.Server, error) {
 	if n.IsEmbedded() {
 		return nil, nil
 	}
-	var servers []*url.URL
-	for text := range strings.SplitSeq(n.URL.Reveal(), ",") {
-		u, err := url.Parse(strings.TrimSpace(text))
-		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
-			return nil, errors.New(`is no URL of NATS: write url = "nats://host:4222" (tls:// with TLS), several with commas, or "embedded"`)
-		}
-		if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-			return nil, errors.New("must end after the host and the port (characters other than letters and digits in user and password are written %XX)")
-		}
-		if servers = append(servers, u); isWebSocket(u) != isWebSocket(servers[0]) {
-			return nil, errors.New("has WebSocket addresses beside others: write one kind")
-		}
-	}
-	return servers, nil
+	return natsclient.Servers(n.URL)
 }
 
-func isWebSocket(u *url.URL) bool { return u.Scheme == "ws" || u.Scheme == "wss" }
-
-// plaintext are the hosts that would be reached over a network without TLS.
+// plaintext are the places that would be reached over a network without TLS.
 func (n *NATS) plaintext() []string {
 	servers, err := n.servers()
-	if err != nil || !n.TLS.IsZero() {
+	if err != nil {
 		return nil
 	}
-	var hosts []string
-	for _, u := range servers {
-		if u.Scheme != "tls" && u.Scheme != "wss" && !isLoopback(u.Hostname()) {
-			hosts = append(hosts, u.Host)
-		}
-	}
-	return hosts
+	return natsclient.Exposed(servers, !n.TLS.IsZero())
 }
 
 func (n *NATS) checkPlaintext(s *scope) {
@@ -91,11 +69,6 @@ func (n *NATS) checkPlaintext(s *scope) {
 		s.failKey("url", "leads to %s without TLS, and every change would be readable on the way: write tls://, "+
 			"or allow_plaintext = true where the network is trusted", strings.Join(hosts, ", "))
 	}
-}
-
-func isLoopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
 // warnings are what is valid and shows changes to others.
@@ -115,7 +88,7 @@ func (n *NATS) checkWho(s *scope) {
 		key, name string
 		given     bool
 	}{
-		{"url", "the user in url", slices.ContainsFunc(servers, func(u *url.URL) bool { return u.User != nil })},
+		{"url", "the user in url", slices.ContainsFunc(servers, func(s natsclient.Server) bool { return !s.Secret.IsZero() })},
 		{"user", "user", n.User != ""},
 		{"token", "token", !n.Token.IsZero()},
 		{"nkey_seed", "nkey_seed", !n.NKeySeed.IsZero()},

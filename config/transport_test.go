@@ -88,7 +88,7 @@ func TestTransportIsRead(t *testing.T) {
 	}
 	equal(t, "transport", plainly(c.Transport).lines(), want.lines())
 	equal(t, "secrets", []string{c.Transport.NATS.URL.Reveal(), c.Transport.NATS.Password.Reveal()},
-		[]string{"tls://one.example.com:4222, nats://two.example.com", "s3cret pass"})
+		[]string{"tls://one.example.com:4222, tls://two.example.com", "s3cret pass"})
 	equal(t, "leases", c.Leases, config.Leases{TTL: 5 * time.Second})
 	equal(t, "state", c.State.Place(), "db.example.com:5432/state, schema fraiseql_observer")
 	equal(t, "databases", len(c.Databases), 0)
@@ -123,7 +123,7 @@ poll_interval_secs = 3
 		{"FRAISEQL_OBSERVER_TRANSPORT", "in_memory", func(c *config.Config) any { return c.Transport.Kind }, "in_memory"},
 		{"FRAISEQL_NATS_ENABLE_BRIDGE", "false", func(c *config.Config) any { return c.Transport.RunBridge }, false},
 		{"FRAISEQL_NATS_RUN_EXECUTORS", "false", func(c *config.Config) any { return c.Transport.RunExecutors }, false},
-		{"FRAISEQL_NATS_URL", "wss://u:p@env.example.com", nats(func(n config.NATS) any { return n.URL.Reveal() }), "wss://u:p@env.example.com"},
+		{"FRAISEQL_NATS_URL", "tls://u:p@env.example.com", nats(func(n config.NATS) any { return n.URL.Reveal() }), "tls://u:p@env.example.com"},
 		{"FRAISEQL_NATS_TOKEN", "env", nats(func(n config.NATS) any { return n.Token.Reveal() }), "env"},
 		{"FRAISEQL_NATS_NKEY_SEED", "SUenv", nats(func(n config.NATS) any { return n.NKeySeed.Reveal() }), "SUenv"},
 		{"FRAISEQL_NATS_CREDENTIALS_FILE", "env.creds", nats(func(n config.NATS) any { return n.CredentialsFile }), filepath.Join("dir", "env.creds")},
@@ -179,18 +179,17 @@ func TestPlaintext(t *testing.T) {
 		{"nats://127.0.0.1", "", ""},
 		{"nats://127.8.8.8:4223", "", ""},
 		{"nats://[::1]:4222", "", ""},
-		{"ws://LocalHost:80", "", ""},
+		{"nats://LocalHost:80", "", ""},
 		{"embedded", "", ""},
 		{"tls://nats.example.com", "", ""},
-		{"wss://nats.example.com", "", ""},
 		{"nats://nats.example.com", "tls.ca = \"ca.pem\"\n", ""},
 		{"nats://nats.example.com", "tls.server_name = \"x\"\n", ""},
 		{"nats://u:p@nats.example.com:4222", "", "nats.example.com:4222"},
-		{"ws://nats.example.com", "", "nats.example.com"},
-		{"nats://10.0.0.1", "", "10.0.0.1"},
+		{"nats://nats.example.com", "", "nats.example.com:4222"},
+		{"nats://10.0.0.1", "", "10.0.0.1:4222"},
 		{"nats://[fd00::1]:4222", "", "[fd00::1]:4222"},
-		{"nats://localhost.example.com", "", "localhost.example.com"},
-		{"nats://localhost, nats://a.example.com,tls://b.example.com , nats://c.example.com", "", "a.example.com, c.example.com"},
+		{"nats://localhost.example.com", "", "localhost.example.com:4222"},
+		{"nats://localhost, nats://a.example.com , nats://c.example.com", "", "a.example.com:4222, c.example.com:4222"},
 	} {
 		text := onlyDatabase + "[transport.nats]\nurl = \"" + c.url + "\"\n" + c.more
 		_, err := config.Parse("f", []byte("[transport]\ntransport = \"nats\"\n"+text), nil)

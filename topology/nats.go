@@ -82,7 +82,7 @@ func (s *stream) connect(ctx context.Context) (*nats.Conn, error) {
 	cfg := nats.Config{
 		URL: s.cfg.URL, User: s.cfg.User, Password: s.cfg.Password, Token: s.cfg.Token, NKeySeed: s.cfg.NKeySeed,
 		CredentialsFile: s.cfg.CredentialsFile,
-		CAFile:          s.cfg.TLS.CA, CertFile: s.cfg.TLS.Cert, KeyFile: s.cfg.TLS.Key, AllowPlaintext: s.cfg.AllowPlaintext, Logger: s.logger,
+		CAFile:          s.cfg.TLS.CA, CertFile: s.cfg.TLS.Cert, KeyFile: s.cfg.TLS.Key, ServerName: s.cfg.TLS.ServerName, AllowPlaintext: s.cfg.AllowPlaintext, Logger: s.logger,
 	}
 	if s.cfg.IsEmbedded() {
 		if err := s.embed(); err != nil {

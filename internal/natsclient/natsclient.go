@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -30,17 +31,21 @@ type Server struct {
 	Secret observer.Secret
 }
 
-// Servers reads URLs that are separated by commas. It never repeats one in its
-// error: they are secrets.
+// Servers reads URLs that are separated by commas and alike in their scheme. It
+// never repeats one in its error: they are secrets.
 func Servers(urls observer.Secret) ([]Server, error) {
+	if strings.TrimSpace(urls.Reveal()) == "" {
+		return nil, errors.New("is required")
+	}
 	var servers []Server
 	for text := range strings.SplitSeq(urls.Reveal(), ",") {
-		if text = strings.TrimSpace(text); text == "" {
-			continue
-		}
+		text = strings.TrimSpace(text)
 		u, err := url.Parse(text)
 		if err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "" {
-			return nil, errors.New("is not the URL of a NATS server (nats://host:4222, or tls://host:4222)")
+			return nil, errors.New("is not the URL of a NATS server (nats://host:4222, or tls://host:4222; several with commas)")
+		}
+		if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+			return nil, errors.New("must end after the host and the port (characters other than letters and digits in user and password are written %XX)")
 		}
 		password, _ := u.User.Password()
 		servers = append(servers, Server{
@@ -49,11 +54,31 @@ func Servers(urls observer.Secret) ([]Server, error) {
 			// A user without a password is a token.
 			Secret: observer.NewSecret(cmp.Or(password, u.User.Username())),
 		})
-	}
-	if len(servers) == 0 {
-		return nil, errors.New("is required")
+		if servers[len(servers)-1].TLS != servers[0].TLS {
+			return nil, errors.New("has both nats:// and tls:// servers; write one of them for all")
+		}
 	}
 	return servers, nil
+}
+
+// Exposed are the places that would be reached over a network without encryption.
+// encrypted says that the connection is whatever the scheme.
+func Exposed(servers []Server, encrypted bool) []string {
+	var places []string
+	for _, s := range servers {
+		if !s.TLS && !encrypted && !loopback(s.Host) {
+			places = append(places, s.Place)
+		}
+	}
+	return places
+}
+
+func loopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
 }
 
 // Credentials are ways to say who one is, beside the URL.
@@ -132,13 +157,14 @@ func (c Credentials) seed() (client.Option, error) {
 }
 
 // Files are PEM files for encryption: CA verifies the server instead of the
-// system's authorities, Cert and Key are shown to it.
-type Files struct{ CA, Cert, Key string }
+// system's authorities, Cert and Key are shown to it. ServerName is the name that
+// its certificate must have; that of the URL when "".
+type Files struct{ CA, Cert, Key, ServerName string }
 
 // TLS is a configuration of a client. Errors are [observer.FieldError]s, joined.
 func (f Files) TLS() (*tls.Config, error) {
 	var errs []error
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: f.ServerName}
 	if f.CA != "" {
 		pem, err := os.ReadFile(f.CA)
 		cfg.RootCAs = x509.NewCertPool()

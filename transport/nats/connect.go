@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,8 +35,10 @@ type Config struct {
 	Credentials     observer.Secret
 	CredentialsFile string
 	// CAFile verifies the server instead of the system's authorities. CertFile and
-	// KeyFile are shown to it; all are PEM.
-	CAFile, CertFile, KeyFile string
+	// KeyFile are shown to it; all are PEM. ServerName is the name that the
+	// certificate of the server must have; that of URL when "". Any of them encrypts
+	// the connection, whatever the scheme of URL.
+	CAFile, CertFile, KeyFile, ServerName string
 	// AllowPlaintext permits nats:// to a host that is not this one.
 	AllowPlaintext bool
 	// Name is what the server calls the connection; "fraiseql-observer" when "".
@@ -229,15 +230,15 @@ func (c *Conn) options(cfg Config) ([]client.Option, string, error) {
 		urls, places = append(urls, s.URL), append(places, s.Place)
 	}
 	c.place = strings.Join(places, ",")
-	encryption, err := natsclient.Files{CA: cfg.CAFile, Cert: cfg.CertFile, Key: cfg.KeyFile}.TLS()
+	encryption, err := natsclient.Files{CA: cfg.CAFile, Cert: cfg.CertFile, Key: cfg.KeyFile, ServerName: cfg.ServerName}.TLS()
 	login, loginErr := natsclient.Credentials{
 		User: cfg.User, Password: cfg.Password, Token: cfg.Token, Seed: cfg.NKeySeed, SeedFile: cfg.NKeySeedFile,
 		JWT: cfg.Credentials, JWTFile: cfg.CredentialsFile,
 	}.Option()
-	if err := errors.Join(checkEncryption(servers, cfg.AllowPlaintext), err, loginErr); err != nil {
+	if err := errors.Join(checkEncryption(servers, cfg), err, loginErr); err != nil {
 		return nil, "", err
 	}
-	options = append(options, natsclient.Encrypt(encryption, servers[0].TLS))
+	options = append(options, natsclient.Encrypt(encryption, servers[0].TLS || cfg.encrypts()))
 	if login != nil {
 		options = append(options, login)
 	}
@@ -246,25 +247,17 @@ func (c *Conn) options(cfg Config) ([]client.Option, string, error) {
 
 // checkEncryption refuses what would send passwords and events over a network
 // that others can read.
-func checkEncryption(servers []natsclient.Server, allowPlaintext bool) error {
-	for _, s := range servers {
-		if s.TLS != servers[0].TLS {
-			return &observer.FieldError{Field: "url", Err: errors.New("has both nats:// and tls:// servers; write one of them for all")}
-		}
-		if !s.TLS && !allowPlaintext && !loopback(s.Host) {
-			return &observer.FieldError{Field: "url", Err: fmt.Errorf("nats:// to %s is not encrypted: "+
-				"write tls://%s, or allow_plaintext = true where nobody else can read the network", s.Place, s.Place)}
-		}
+func checkEncryption(servers []natsclient.Server, cfg Config) error {
+	if exposed := natsclient.Exposed(servers, cfg.encrypts()); len(exposed) > 0 && !cfg.AllowPlaintext {
+		return &observer.FieldError{Field: "url", Err: fmt.Errorf("nats:// to %s is not encrypted: "+
+			"write tls://%s, or allow_plaintext = true where nobody else can read the network", exposed[0], exposed[0])}
 	}
 	return nil
 }
 
-func loopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
+// encrypts reports whether the connection is encrypted whatever the scheme of URL.
+func (c Config) encrypts() bool {
+	return c.CAFile != "" || c.CertFile != "" || c.KeyFile != "" || c.ServerName != ""
 }
 
 // explain says which server an error is from, and hides secrets in it.

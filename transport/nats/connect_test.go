@@ -33,6 +33,7 @@ func TestPlaintextToAnotherHostIsRefused(t *testing.T) {
 		"nats://s3cret:pass-w0rd@[2001:db8::1]:4222":  "[2001:db8::1]:4222",
 		"tls://a.example.com,nats://localhost":        "both nats:// and tls://",
 		"http://x":                                    "is not the URL",
+		"wss://a.example.com":                         "is not the URL",
 		"":                                            "is required",
 		"nats://localhost:1, nats://[::1]:2":          "",
 		"tls://10.0.0.1:4222,tls://b.example.com:443": "",
@@ -122,13 +123,19 @@ func TestLogin(t *testing.T) {
 // returns the files of it and its key.
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
+	return certificateOf(t, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+}
+
+// certificateOf makes one with the names of subject.
+func certificateOf(t *testing.T, subject x509.Certificate) (cert, key string) {
+	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour), IsCA: true,
-		BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		BasicConstraintsValid: true, IPAddresses: subject.IPAddresses, DNSNames: subject.DNSNames, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
@@ -172,6 +179,37 @@ func TestEncryption(t *testing.T) {
 		"asked for by the server": {Config{URL: observer.NewSecret(server.URL()), CAFile: cert, CertFile: cert, KeyFile: key}, true},
 	}
 	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tt.cfg.Logger = slog.New(slog.DiscardHandler)
+			conn, err := Connect(t.Context(), tt.cfg)
+			if (err == nil) != tt.ok {
+				t.Errorf("%v, want that it works: %v", err, tt.ok)
+			}
+			if err == nil {
+				_ = conn.Close()
+			}
+		})
+	}
+}
+
+// The certificate of the server must have the name that is given, which need not be
+// that of the URL, and its key encrypts like those of files.
+func TestServerName(t *testing.T) {
+	t.Parallel()
+	cert, key := certificateOf(t, x509.Certificate{DNSNames: []string{"nats.internal"}})
+	server := testenv.PrivateNATS(t, testenv.NATSOptions{Settings: fmt.Sprintf("tls { cert_file: %q, key_file: %q }", cert, key)})
+	url := strings.Replace(server.URL(), "nats:", "tls:", 1)
+	for name, tt := range map[string]struct {
+		cfg Config
+		ok  bool
+	}{
+		"its name":            {Config{URL: observer.NewSecret(url), CAFile: cert, ServerName: "nats.internal"}, true},
+		"its name, by nats:":  {Config{URL: observer.NewSecret(server.URL()), CAFile: cert, ServerName: "nats.internal"}, true},
+		"another name":        {Config{URL: observer.NewSecret(url), CAFile: cert, ServerName: "other.internal"}, false},
+		"that of the URL":     {Config{URL: observer.NewSecret(url), CAFile: cert}, false},
+		"a server without it": {Config{URL: observer.NewSecret(testenv.PlainNATS(t)), ServerName: "nats.internal"}, false},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tt.cfg.Logger = slog.New(slog.DiscardHandler)
