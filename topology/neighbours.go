@@ -20,6 +20,11 @@ import (
 // a database. Nobody competes for them: each has the owner in its name.
 const bridgeLeases = "bridge/"
 
+// rememberCrashed is for how long a bridge counts that ended without a word: so long
+// nobody else publishes all once more because it was written otherwise, and longer
+// it need not hold up who changed the name.
+const rememberCrashed = time.Hour
+
 // bridgeSettings are what the bridges of a database have to agree on.
 type bridgeSettings struct {
 	transportName, consumer string
@@ -81,13 +86,13 @@ func (n *neighbours) announce(ctx context.Context, database string) error {
 	}
 	for _, other := range all {
 		theirs, owner := settingsOf(other.Name)
-		if owner == "" || owner == n.owner || other.Holder == "" { // one that ended has released it
+		if owner == "" || owner == n.owner || other.Holder == "" || other.Remaining < -rememberCrashed { // one that ended has released it
 			continue
 		}
 		if theirs.transportName != mine.transportName && other.Term < l.Term {
 			return fmt.Errorf("%w: the bridge %s publishes database %s with transport_name = %q, and this one has %q, so that all of it would be published twice: "+
-				"write the same [transport.bridge] transport_name for both; if all is to be published again, stop the other one first",
-				errPublishedTwice, owner, database, theirs.transportName, mine.transportName)
+				"write the same [transport.bridge] transport_name for both; if all is to be published again, stop the other one first, and when it crashed wait %s",
+				errPublishedTwice, owner, database, theirs.transportName, mine.transportName, rememberCrashed)
 		}
 		if other.Running() {
 			n.compare(database, owner, mine, theirs)

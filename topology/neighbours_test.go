@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/internal/testenv"
@@ -59,6 +60,29 @@ func TestBridgesWithDifferentTransportNames(t *testing.T) {
 	eventually(t, "the second says why", func() bool {
 		return log.has("two bridges of a database have different names") && log.has("write the same [transport.bridge] transport_name for both")
 	})
+}
+
+// A bridge that crashed counts for an hour: who takes its place under another name
+// does not publish all of it once more.
+func TestBridgeThatCrashedCounts(t *testing.T) {
+	t.Parallel()
+	url := testenv.NATS(t)
+	s := newShop(t)
+	s.exec(t, `INSERT INTO orders VALUES (1, 'new')`)
+	second, log := buildSaying(t, s.parse(t, throughNATS(url, "run_executors = false\n")+"[transport.bridge]\ntransport_name = \"other\"\n"))
+	const crashed = "bridge/shop/consumer_name=fraiseql_observer_worker&owner=crashed&reconcile=true&transport_name=shop"
+	if _, err := second.Store.AcquireLease(t.Context(), crashed, "crashed", time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it ran out", func() bool {
+		all, err := second.Store.Leases(t.Context(), "bridge/")
+		return err == nil && len(all) == 1 && !all[0].Running()
+	})
+	run(t, second)
+	eventually(t, "it says why", func() bool { return log.has("the bridge crashed publishes database shop") })
+	if n := messages(t, jetStream(t, url)); n != 0 {
+		t.Errorf("%d events were published", n)
+	}
 }
 
 // Of two bridges one verifies and the other does not, and each says so.
