@@ -2,8 +2,11 @@ package topology_test
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -120,5 +123,56 @@ func TestBeginKeepsACheckpoint(t *testing.T) {
 	testenv.Exec(t, testenv.Connect(t, url), "INSERT INTO orders VALUES (1, 'new')")
 	if again := load(); again != first {
 		t.Errorf("the place moved from %s to %s", first, again)
+	}
+}
+
+// Databases are asked at once: one that does not answer keeps no other waiting.
+func TestBeginAsksTheDatabasesAtOnce(t *testing.T) {
+	t.Parallel()
+	s, text := newShop(t), "[state]\nurl = \"sqlite:state.db\"\n"
+	var asked, givenUp [2]chan struct{}
+	both := make(chan struct{})
+	for i := range asked {
+		asked[i], givenUp[i] = make(chan struct{}, 100), make(chan struct{}, 100)
+		// It takes connections, and answers nothing until both have one.
+		silent, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = silent.Close() })
+		go func() {
+			for {
+				conn, err := silent.Accept()
+				if err != nil {
+					return
+				}
+				asked[i] <- struct{}{}
+				go func() {
+					if _, err := io.Copy(io.Discard, conn); err == nil {
+						givenUp[i] <- struct{}{}
+					}
+				}()
+				go func() { <-both; _ = conn.Close() }()
+			}
+		}()
+		text += fmt.Sprintf("[[databases]]\nname = \"db%d\"\nurl = \"postgres://%s/x?sslmode=disable\"\nstart = \"now\"\n", i, silent.Addr())
+	}
+	cfg, err := config.Parse(filepath.Join(s.dir, "observer.toml"), []byte(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	built, ended := build(t, cfg), make(chan error, 1)
+	go func() { ended <- built.Begin(t.Context()) }()
+	for i := range asked {
+		<-asked[i]
+	}
+	select {
+	case <-givenUp[0]:
+		t.Error("the second database was asked when the first had been given up")
+	default:
+	}
+	close(both)
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/fraiseql/observer"
 	"github.com/fraiseql/observer/config"
@@ -167,19 +168,29 @@ func (t *Topology) takeOver(ctx context.Context, name string, held *lease.Held) 
 
 // Begin prepares what [Topology.Run] does, so that what is committed after it ended
 // is read: it takes over what other processes know, and saves the first checkpoint
-// of databases that are to be read from now on. Databases that cannot be read are
-// left to Run.
+// of databases that are to be read from now on. It asks them at once, each for a
+// short time. Databases that cannot be read are left to Run.
 func (t *Topology) Begin(ctx context.Context) error {
 	if err := t.layers.endpoints.Refresh(ctx); err != nil {
 		return err
 	}
+	var all sync.WaitGroup
 	for _, db := range t.Databases {
-		if err := t.beginUnderLease(ctx, db); err != nil {
-			t.logger.Warn("it cannot be stored yet where reading begins; trying again", "source", db.Config.Name, "error", err)
-		}
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, beginPatience)
+			defer cancel()
+			if err := t.beginUnderLease(ctx, db); err != nil {
+				t.logger.Warn("it cannot be stored yet where reading begins; trying again", "source", db.Config.Name, "error", err)
+			}
+		})
 	}
+	all.Wait()
 	return nil
 }
+
+// beginPatience is how long a start waits for a database, whose reading begins later
+// then.
+const beginPatience = 5 * time.Second
 
 // beginUnderLease does nothing where another process has the lease: that one
 // reads the database already.
