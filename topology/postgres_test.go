@@ -129,7 +129,7 @@ func TestBeginKeepsACheckpoint(t *testing.T) {
 // Databases are asked at once: one that does not answer keeps no other waiting.
 func TestBeginAsksTheDatabasesAtOnce(t *testing.T) {
 	t.Parallel()
-	s, text := newShop(t), "[state]\nurl = \"sqlite:state.db\"\n"
+	s, text := newShop(t), []string{"[state]\nurl = \"sqlite:state.db\""}
 	var asked, givenUp [2]chan struct{}
 	both := make(chan struct{})
 	for i := range asked {
@@ -155,9 +155,9 @@ func TestBeginAsksTheDatabasesAtOnce(t *testing.T) {
 				go func() { <-both; _ = conn.Close() }()
 			}
 		}()
-		text += fmt.Sprintf("[[databases]]\nname = \"db%d\"\nurl = \"postgres://%s/x?sslmode=disable\"\nstart = \"now\"\n", i, silent.Addr())
+		text = append(text, fmt.Sprintf("[[databases]]\nname = \"db%d\"\nurl = \"postgres://%s/x?sslmode=disable\"\nstart = \"now\"", i, silent.Addr()))
 	}
-	cfg, err := config.Parse(filepath.Join(s.dir, "observer.toml"), []byte(text), nil)
+	cfg, err := config.Parse(filepath.Join(s.dir, "observer.toml"), []byte(strings.Join(text, "\n")), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
