@@ -12,7 +12,8 @@ import (
 // [PrivateNATS].
 func NATS(t testing.TB) string {
 	t.Helper()
-	return natsServer(t, server.Options{JetStream: true, StoreDir: t.TempDir()})
+	// What is free on the disk at this moment says nothing about a test.
+	return natsServer(t, server.Options{JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: 100 << 30})
 }
 
 // PlainNATS is [NATS] without JetStream.
