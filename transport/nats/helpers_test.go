@@ -132,7 +132,7 @@ func (b *bench) through(t *testing.T, url string, change ...func(*nats.SourceCon
 
 func newSource(t *testing.T, stream *nats.Stream, change ...func(*nats.SourceConfig)) *nats.Source {
 	t.Helper()
-	cfg := nats.SourceConfig{Consumer: "workers", Heartbeat: 100 * time.Millisecond}
+	cfg := nats.SourceConfig{Consumer: "workers", Heartbeat: 400 * time.Millisecond}
 	for _, c := range change {
 		c(&cfg)
 	}
