@@ -21,7 +21,7 @@ const (
 	// maxConns is enough for the daemon's worker, its relays and its status at
 	// the same time: connections are dear in PostgreSQL, and calls are short.
 	maxConns       = 8
-	connectTimeout = 5 * time.Second
+	connectTimeout = 10 * time.Second
 	// cancelTimeout is how long a call whose context ended waits for the server
 	// to end what it does for it.
 	cancelTimeout = time.Second

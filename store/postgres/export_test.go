@@ -72,3 +72,6 @@ func ScriptOfBefore() (string, error) {
 	all, err := steps()
 	return schema{DefaultSchema}.script(all[:1]), err
 }
+
+// AllLanesLock is the key of the lock of all lanes.
+func (s *Store) AllLanesLock() int64 { return s.schema.lockID("all lanes") }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,9 +19,9 @@ import (
 const (
 	// pingAfter is for how long a connection is trusted after it was used.
 	pingAfter = time.Second
-	// pingTimeout is short: the answer takes no work, and what is lost when it comes
-	// too late is a connection.
-	pingTimeout = time.Second
+	// pingTimeout is short, since the answer takes no work, and leaves time to a
+	// server that is slow: when it comes too late, all connections are made anew.
+	pingTimeout = 3 * time.Second
 	// grace is how long those may still get an answer that wait for one while
 	// another connection turns out to be dead. Then the server is asked about them,
 	// several times if need be.
@@ -84,26 +85,30 @@ func (h *health) begin(pool *pgxpool.Pool) {
 // cancelTimeout: the driver does that with every connection that breaks, and would
 // take 15 seconds.
 func (h *health) wire(c *pgx.ConnConfig) {
-	var last *wire // the driver tries the addresses of the server one after the other
-	var connected bool
+	// The driver tries the addresses of the server one after the other, and may still
+	// cancel what it asked of one while it is at the next.
+	var connected atomic.Bool
 	c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if connected {
+		if connected.Load() {
 			return dialShort(ctx, network, address, cancelTimeout)
 		}
 		conn, err := dialer().DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		last = &wire{Conn: conn, forget: h.forget}
-		return last, nil
+		return &wire{Conn: conn, forget: h.forget}, nil
 	}
 	c.AfterConnect = func(_ context.Context, conn *pgconn.PgConn) error {
-		connected = true
-		conn.CustomData()[wireKey] = last
+		connected.Store(true)
+		w := wireOf(conn.Conn())
+		if w == nil {
+			return nil // it is watched by its timeouts alone
+		}
+		conn.CustomData()[wireKey] = w
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		last.generation, last.pid = h.generation, conn.PID()
-		h.wires[last] = true
+		w.generation, w.pid = h.generation, conn.PID()
+		h.wires[w] = true
 		return nil
 	}
 }

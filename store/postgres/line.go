@@ -129,8 +129,11 @@ func try[T any](ctx context.Context, l *line, conn *pgx.Conn, q question[T], ans
 	case <-ctx.Done():
 	}
 	if a.err != nil && conn != nil {
-		// Also when the server answered: it may have become a standby.
-		l.health.broke(conn)
+		// Also when the server answered: it may have become a standby. One that was too
+		// late for an answer that came another way may only be slow.
+		if ctx.Err() == nil {
+			l.health.broke(conn)
+		}
 		bury(l.life, conn)
 	}
 }

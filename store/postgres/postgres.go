@@ -66,13 +66,13 @@
 // be repeated.
 //
 // Connections that die without a word, because a firewall forgot them or because
-// another server answers now, cost calls seconds and not their Timeout. On Linux
-// the system ends them after packets were not acknowledged for five seconds, and
-// everywhere what was not used for a second is asked whether it lives. The first
-// connection that is found dead has all idle ones closed, and the server asked
-// which of the calls that wait it still works on; the others fail. Leases are
-// renewed over a connection of their own, and over a second one when that does not
-// answer soon, so renewing waits neither for dead connections nor for other calls.
+// another server answers now, cost calls seconds and not their Timeout. The system
+// probes connections and ends dead ones after six seconds, and what was not used for
+// a second is asked whether it lives. The first connection that is found dead has all
+// idle ones closed, and the server asked which of the calls that wait it still works
+// on; the others fail. Leases are renewed over a connection of their own, and over up
+// to three more when that does not answer soon, so renewing waits neither for dead
+// connections nor for other calls.
 //
 // # Time
 //

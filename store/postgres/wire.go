@@ -2,20 +2,21 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
-	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
-// A connection whose other end is gone without a word is ended by the system: when
-// packets were not acknowledged for silentFor, which are probes while nothing is
-// sent. A server that works on a long statement acknowledges both. The probes also
-// keep firewalls from forgetting connections that nobody uses.
+// A connection on which nothing is under way, or whose call the server has taken,
+// is probed. One whose other end is gone without a word is ended by the system after
+// a few probes in vain; a server that works on a long statement acknowledges them.
+// They also keep firewalls from forgetting connections that nobody uses. There is no
+// limit for what was sent and not acknowledged, such as TCP_USER_TIMEOUT: it would end
+// the connection of a server that waits for a lock, too, and meanwhile takes no more
+// of what it is sent.
 const (
-	silentFor     = 5 * time.Second
 	probeAfter    = 3 * time.Second
 	probeInterval = time.Second
 	probes        = 3
@@ -26,15 +27,7 @@ var errSilent = errors.New("an answer got lost")
 
 // dialer makes the connections of the network.
 func dialer() *net.Dialer {
-	return &net.Dialer{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: probeAfter, Interval: probeInterval, Count: probes},
-		Control: func(network, _ string, raw syscall.RawConn) error {
-			if strings.HasPrefix(network, "tcp") {
-				return limitSilence(raw, silentFor)
-			}
-			return nil
-		},
-	}
+	return &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: probeAfter, Interval: probeInterval, Count: probes}}
 }
 
 // dialShort makes a connection that ends after a time.
@@ -47,6 +40,15 @@ func dialShort(ctx context.Context, network, address string, limit time.Duration
 		return nil, err
 	}
 	return conn, conn.SetDeadline(end)
+}
+
+// wireOf is the wire of a connection, also below TLS.
+func wireOf(conn net.Conn) *wire {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	w, _ := conn.(*wire)
+	return w
 }
 
 // wire is a connection of the network that knows how long it has been listened to
