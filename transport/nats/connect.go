@@ -62,6 +62,7 @@ type Conn struct {
 	nc       *client.Conn
 	js       jetstream.JetStream
 	place    string
+	login    natsclient.Credentials
 	redactor observer.Redactor
 	logger   *slog.Logger
 	closed   chan struct{}
@@ -213,7 +214,7 @@ func (c *Conn) options(cfg Config) ([]client.Option, string, error) {
 			if errors.Is(err, client.ErrPermissionViolation) {
 				c.interrupt(err) // the server says so on the side, and nothing else
 			}
-			c.logger.Warn("NATS reports an error", "server", c.place, "error", c.redactor.Redact(err.Error()))
+			c.logger.Warn("NATS reports an error", "server", c.place, "error", c.redactor.Redact(c.login.Explain(err).Error()))
 		}),
 		client.ClosedHandler(func(*client.Conn) { close(c.closed) }),
 	}
@@ -231,10 +232,14 @@ func (c *Conn) options(cfg Config) ([]client.Option, string, error) {
 	}
 	c.place = strings.Join(places, ",")
 	encryption, err := natsclient.Files{CA: cfg.CAFile, Cert: cfg.CertFile, Key: cfg.KeyFile, ServerName: cfg.ServerName}.TLS()
-	login, loginErr := natsclient.Credentials{
+	c.login = natsclient.Credentials{
 		User: cfg.User, Password: cfg.Password, Token: cfg.Token, Seed: cfg.NKeySeed, SeedFile: cfg.NKeySeedFile,
 		JWT: cfg.Credentials, JWTFile: cfg.CredentialsFile,
-	}.Option()
+		Unreadable: func(err error) {
+			c.logger.Warn("cannot log in to NATS", "server", c.place, "error", c.redactor.Redact(err.Error()))
+		},
+	}
+	login, loginErr := c.login.Option()
 	if err := errors.Join(checkEncryption(servers, cfg), err, loginErr); err != nil {
 		return nil, "", err
 	}
@@ -260,11 +265,13 @@ func (c Config) encrypts() bool {
 	return c.CAFile != "" || c.CertFile != "" || c.KeyFile != "" || c.ServerName != ""
 }
 
-// explain says which server an error is from, and hides secrets in it.
+// explain says which server an error is from, and which credentials it is about,
+// and hides secrets in it.
 func (c *Conn) explain(err error) error {
 	if err == nil {
 		return nil
 	}
+	err = c.login.Explain(err)
 	if text := err.Error(); c.redactor.Contains(text) {
 		err = errors.New(c.redactor.Redact(text))
 	}
