@@ -72,15 +72,16 @@ func (o operator) settings(t *testing.T, accounts ...account) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings := fmt.Sprintf("operator: %q\nsystem_account: %s\nresolver: MEMORY\nresolver_preload: {\n", text, claims.SystemAccount)
+	var settings strings.Builder
+	fmt.Fprintf(&settings, "operator: %q\nsystem_account: %s\nresolver: MEMORY\nresolver_preload: {\n", text, claims.SystemAccount)
 	for _, a := range accounts {
 		text, err := a.claims.Encode(o.key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		settings += fmt.Sprintf("%s: %q\n", a.claims.Subject, text)
+		fmt.Fprintf(&settings, "%s: %q\n", a.claims.Subject, text)
 	}
-	return settings + "}"
+	return settings.String() + "}"
 }
 
 // badge is what a user logs in with.
