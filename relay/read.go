@@ -99,11 +99,14 @@ func (r *Relay) givePlaces(n int) {
 	}
 }
 
-// Handled is the position up to which everything is handled, and Read that of the
-// newest message that was read. Both are "" before the relay runs from the
-// beginning of the log. They may be called concurrently with Run, once it has
-// called the handler.
+// Handled is the position up to which everything is handled. It is "" before
+// anything is, from the beginning of the log. It may be called concurrently with
+// Run, once that has called the handler.
 func (r *Relay) Handled() observer.Position { return r.window.handled() }
 
-// Read is described at [Relay.Handled].
-func (r *Relay) Read() observer.Position { return r.window.read() }
+// Read is a position that covers everything that is in flight, in general that of
+// the newest message that was read. known is false while there is none: a stream
+// that was opened again has given something new and not yet all that was in flight
+// before. What covers less may follow, when that is handled first. It may be called
+// as [Relay.Handled] may.
+func (r *Relay) Read() (at observer.Position, known bool) { return r.window.read() }

@@ -29,8 +29,10 @@ type window struct {
 	// away is how many entries of earlier streams are not handled.
 	away int
 	// newest is the position of the newest message that the stream gave, and before
-	// that of the newest one before it.
+	// that of the newest one of the last stream that nothing was away from. uncovered:
+	// since then something was given for the first time, which before may not cover.
 	newest, before observer.Position
+	uncovered      bool
 	// given counts what the stream gave that no earlier one had given. After forget
 	// of them it is not expected any more to give again what is handled.
 	given, forget int
@@ -68,7 +70,7 @@ func (w *window) reopen() (from observer.Position, settled int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.away == 0 {
-		w.before = w.newest
+		w.before, w.uncovered = w.newest, false
 	}
 	w.newest = w.position
 	older := w.again
@@ -98,6 +100,7 @@ func (w *window) add(id string, at observer.Position) (e *entry, fresh bool, set
 	defer w.mu.Unlock()
 	if e = w.expected(id); e == nil {
 		e, fresh = &entry{id: id}, true
+		w.uncovered = w.uncovered || w.away > 0
 		w.count()
 	}
 	e.position, e.away, w.newest = at, false, at
@@ -197,16 +200,19 @@ func (w *window) handled() observer.Position {
 	return w.position
 }
 
-// read is the position of the newest message that was read. While a reopened
-// stream has not given everything again that is in flight, that is the one of the
-// stream before it.
-func (w *window) read() observer.Position {
+// read is a position that covers everything in flight: that of the newest message
+// that was read. While a reopened stream has not given everything again that is in
+// flight, that is the one of the stream before it; and none is known while something
+// was given for the first time as well, which may have become visible in front. It
+// may go back: when the last of what was away is handled, the position is that of
+// what the stream has given so far.
+func (w *window) read() (at observer.Position, known bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.away > 0 {
-		return w.before
+		return w.before, !w.uncovered
 	}
-	return w.newest
+	return w.newest, true
 }
 
 // oldest is the id of the oldest unhandled message, or of one that the stream has

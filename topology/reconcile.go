@@ -161,25 +161,31 @@ func (b *bridge) verify(ctx context.Context) error {
 // published reports whether the bridge has published everything that the verifier
 // has read. It compares how many rows come after each of the two places in the
 // log, first after that of the verifier: what is committed meanwhile only makes the
-// answer a later one. It asks the database, and not all the time.
+// answer a later one. While no place of the verifier covers what it has read, nothing
+// in the log may be unpublished. It asks the database, and not all the time.
 func (b *bridge) published(ctx context.Context) bool {
-	read := b.verifier.Read()
-	if read == b.passed {
+	read, known := b.verifier.Read()
+	if known && read == b.passed {
 		return true
 	}
 	if !b.begun.Load() || time.Since(b.asked) < publishedEvery {
 		return false
 	}
 	b.asked = time.Now()
-	rest, _, err := b.db.Source.Backlog(ctx, read)
-	if err != nil {
-		return false
+	var rest int64
+	var err error
+	if known {
+		if rest, _, err = b.db.Source.Backlog(ctx, read); err != nil {
+			return false
+		}
 	}
 	ahead, _, err := b.db.Source.Backlog(ctx, b.relay.Handled())
 	if err != nil || ahead > rest {
 		return false
 	}
-	b.passed = read
+	if known {
+		b.passed = read
+	}
 	return true
 }
 
