@@ -33,9 +33,10 @@ type window struct {
 	// since then something was given for the first time, which before may not cover.
 	newest, before observer.Position
 	uncovered      bool
-	// given counts what the stream gave that no earlier one had given. After forget
-	// of them it is not expected any more to give again what is handled.
-	given, forget int
+	// passed counts what the watermark has passed since something was forgotten, over
+	// all streams. What is handled and was not given again while it passed forget
+	// entries, is not expected any more.
+	passed, forget int
 }
 
 // entry is a message that was read. One in the window has a place until the
@@ -44,8 +45,9 @@ type entry struct {
 	id       string
 	position observer.Position
 	done     bool
-	// away: the stream has not given it.
-	away bool
+	// away: the stream has not given it. old: it had not either, when something was
+	// forgotten the last time.
+	away, old bool
 }
 
 // forgetAfter is more than becomes visible in front of what was read before, but
@@ -74,7 +76,7 @@ func (w *window) reopen() (from observer.Position, settled int) {
 	}
 	w.newest = w.position
 	older := w.again
-	w.again, w.given = make(map[string][]*entry, len(older)+len(w.entries)), 0
+	w.again = make(map[string][]*entry, len(older)+len(w.entries))
 	for _, e := range w.entries {
 		e.away = true
 		if e.done {
@@ -101,9 +103,8 @@ func (w *window) add(id string, at observer.Position) (e *entry, fresh bool, set
 	if e = w.expected(id); e == nil {
 		e, fresh = &entry{id: id}, true
 		w.uncovered = w.uncovered || w.away > 0
-		w.count()
 	}
-	e.position, e.away, w.newest = at, false, at
+	e.position, e.away, e.old, w.newest = at, false, false, at
 	w.entries = append(w.entries, e)
 	switch {
 	case e.done:
@@ -129,21 +130,22 @@ func (w *window) expected(id string) *entry {
 	return waiting[0]
 }
 
-// count notes that something was given for the first time.
-func (w *window) count() {
-	if len(w.again) == 0 {
+// count notes that the watermark has passed n entries. What only just began to wait
+// to be given again, as the stream was reopened, has until the next time.
+func (w *window) count(n int) {
+	if w.passed += n; w.passed < w.forget {
 		return
 	}
-	if w.given++; w.given < w.forget {
-		return
-	}
-	w.given = 0
+	w.passed = 0
 	for id, waiting := range w.again {
-		if waiting = slices.DeleteFunc(waiting, func(e *entry) bool { return e.done }); len(waiting) > 0 {
-			w.again[id] = waiting
-		} else {
+		if waiting = slices.DeleteFunc(waiting, func(e *entry) bool { return e.done && e.old }); len(waiting) == 0 {
 			delete(w.again, id)
+			continue
 		}
+		for _, e := range waiting {
+			e.old = true
+		}
+		w.again[id] = waiting
 	}
 }
 
@@ -170,6 +172,7 @@ func (w *window) advance() int {
 		w.position = w.entries[n-1].position
 		clear(w.entries[:n]) // let go of them
 		w.entries = w.entries[n:]
+		w.count(n)
 	}
 	return n
 }

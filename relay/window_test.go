@@ -266,7 +266,7 @@ func TestWhatIsNotGivenAgainIsForgotten(t *testing.T) {
 	if from, settled := w.reopen(); from != "" || settled != 1 {
 		t.Fatalf("reading again from %q with %d places free, want the beginning and that of what is handled", from, settled)
 	}
-	for i, want := range []int{2, 2, 0} {
+	for i, want := range []int{2, 2, 2, 2, 2, 0} {
 		e, fresh, _ := w.add("new", "3")
 		if settled := w.finish(e); !fresh || settled != 1 {
 			t.Fatalf("message %d: fresh is %v, %d places are free", i, fresh, settled)
@@ -280,6 +280,33 @@ func TestWhatIsNotGivenAgainIsForgotten(t *testing.T) {
 	}
 	if _, size := w.oldest(); size != 1 {
 		t.Errorf("%d places are taken, want one", size)
+	}
+}
+
+// It is forgotten also when the stream fails all the time; and what is given again is
+// told however often that happens.
+func TestWhatIsNotGivenAgainIsForgottenAlthoughStreamsFail(t *testing.T) {
+	t.Parallel()
+	w := newWindow(observer.Checkpoint{Done: []string{"gone"}})
+	w.forget = 10
+	w.add("running", "0")
+	done, _, _ := w.add("done", "2")
+	w.finish(done)
+	for i := range 100 {
+		w.reopen()
+		for range 7 { // which became visible in front
+			e, _, _ := w.add("new", "1")
+			w.finish(e)
+		}
+		if e, fresh, _ := w.add("running", "1"); fresh || e == nil {
+			t.Fatalf("stream %d: what is in flight was not told", i)
+		}
+		if e, fresh, _ := w.add("done", "2"); fresh || e != done {
+			t.Fatalf("stream %d: what is handled is handled again", i)
+		}
+	}
+	if got := w.checkpoint().Done; !slices.Equal(got, []string{"done"}) {
+		t.Errorf("after 700 messages that the watermark passed the checkpoint remembers %v", got)
 	}
 }
 
