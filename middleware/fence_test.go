@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -57,6 +58,61 @@ func TestInvariant5FencedFirstPassSendsAndStoresNothingMore(t *testing.T) {
 			t.Errorf("stored as %s", s)
 		}
 	})
+}
+
+// Invariant 5: the lease may be lost while an attempt waits for its turn at the limit
+// of its endpoint. Whoever has the lease then ends the claim and handles the event, so
+// that the attempt may not begin; and its turn is there for others.
+func TestInvariant5NothingIsSentByWhoLosesItsLeaseWhileItWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]middleware.LimitsConfig{
+		"for a place": {MaxConcurrent: 1},
+		"for a token": {Rate: 1, Burst: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store, tr := memorystore.New(memorystore.Config{}), limited(limit)
+				var sent []string
+				chain := func(who string, takes time.Duration) observer.Action {
+					return observer.Chain(dedupOver(store, who, &middleware.Counters{}).Middleware(),
+						middleware.Retry(middleware.RetryConfig{InlineBudget: 5 * time.Second}), tr.Breaker(false), tr.Limit(2*time.Second),
+					)(observer.ActionFunc(func(context.Context, *observer.Delivery) (observer.Result, error) {
+						<-time.After(takes)
+						sent = append(sent, who)
+						return observer.Result{}, nil
+					}))
+				}
+				run := func(ctx context.Context, action observer.Action, event string) <-chan error {
+					d, ended := ofTenant("", event), make(chan error, 1)
+					d.Endpoint = "e"
+					go func() {
+						_, err := action.Execute(ctx, d)
+						ended <- err
+					}()
+					synctest.Wait()
+					return ended
+				}
+				first := run(t.Context(), chain("another event", time.Second), "other")
+				ctx, lose := fenced(under(t.Context(), "database/shop", 7))
+				old := run(ctx, chain("old", 0), "e")
+				lose()
+				next := run(under(t.Context(), "database/shop", 8), chain("new", 0), "e")
+				if err := errors.Join(<-first, <-next); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-old; !errors.Is(err, observer.ErrFenced) {
+					t.Errorf("the one that lost its lease ended with %v, want that it was fenced", err)
+				}
+				if !slices.Equal(sent, []string{"another event", "new"}) {
+					t.Errorf("sent by %q, want nothing of the one that lost its lease", sent)
+				}
+				if n := tr.Allowance("e"); limit.MaxConcurrent > 0 && n != 1 {
+					t.Errorf("%d places are free in the end, want the only one", n)
+				}
+			})
+		})
+	}
 }
 
 // What another process stored is known after the refresh, and those who ask for

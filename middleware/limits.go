@@ -143,7 +143,8 @@ func (k *ticket) freeSlot() {
 }
 
 // Limit has attempts wait for their turn at their endpoint: up to patience, first
-// come first, else they are not tried. What a person asks for does not wait.
+// come first, else they are not tried. What a person asks for does not wait. Who has
+// lost its lease by the time of its turn gives that back.
 func (t *Traffic) Limit(patience time.Duration) observer.Middleware[observer.Action] {
 	return func(next observer.Action) observer.Action {
 		return observer.ActionFunc(func(ctx context.Context, d *observer.Delivery) (observer.Result, error) {
@@ -155,7 +156,13 @@ func (t *Traffic) Limit(patience time.Duration) observer.Middleware[observer.Act
 			if !ok {
 				return notTried(fmt.Errorf("not sent to %s yet: %w", d.Endpoint, ErrLimited), until)
 			}
-			defer end()
+			// Invariant 5: the lease may have been lost while this waited. [Retry] asks
+			// again, and has the delivery end with that.
+			if err := observer.Fence(ctx); err != nil {
+				end(false)
+				return notTried(err, time.Now())
+			}
+			defer end(true)
 			t.used(k)
 			return next.Execute(ctx, d)
 		})

@@ -129,11 +129,11 @@ func (k *ticket) endAsking() {
 }
 
 // together takes the turn that is counted for all processes, after the one that is
-// counted in this. ahead is how long it may wait. end gives both back, until is when
-// to ask again if there was none.
-func (t *Traffic) together(ctx context.Context, k *ticket, ahead time.Duration) (end func(), until time.Time, ok bool) {
+// counted in this. ahead is how long it may wait. end gives both back, as used or as
+// not; until is when to ask again if there was none.
+func (t *Traffic) together(ctx context.Context, k *ticket, ahead time.Duration) (end func(used bool), until time.Time, ok bool) {
 	if t.cfg.Shared == nil {
-		return func() { k.give(k.freeSlot) }, time.Time{}, true
+		return func(bool) { k.give(k.freeSlot) }, time.Time{}, true
 	}
 	q, until, ok := t.asks(k)
 	if !ok {
@@ -151,8 +151,8 @@ func (t *Traffic) together(ctx context.Context, k *ticket, ahead time.Duration) 
 		k.give(k.backTurn)
 		return nil, time.Now(), false
 	}
-	return func() {
-		turn.End(ctx, true)
+	return func(used bool) {
+		turn.End(ctx, used)
 		k.give(func() {
 			k.guard.limits.sharing.left()
 			k.freeSlot()

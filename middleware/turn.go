@@ -11,7 +11,7 @@ import (
 
 // turns waits for the turn in this process, and then for that among all. What a
 // worker has claimed has waited for neither.
-func (t *Traffic) turns(ctx context.Context, k *ticket, patience time.Duration) (end func(), until time.Time, ok bool) {
+func (t *Traffic) turns(ctx context.Context, k *ticket, patience time.Duration) (end func(used bool), until time.Time, ok bool) {
 	began := time.Now()
 	if until, ok := t.turn(ctx, k, patience); !ok {
 		return nil, until, false
