@@ -115,6 +115,32 @@ func TestInvariant5NothingIsSentByWhoLosesItsLeaseWhileItWaitsForItsTurn(t *test
 	}
 }
 
+// A turn among all processes that nothing was sent in is given back as unused, and so
+// is the one in this process.
+func TestInvariant5ATurnOfWhoLosesItsLeaseIsGivenBackUnused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := &counted{answers: []answer{{wait: 100 * time.Millisecond}}}
+		tr, r := sharedTraffic(middleware.LimitsConfig{MaxConcurrent: 1, Rate: 0.001, Burst: 1}, c), newBusy(0)
+		run := tr.Breaker(false)(tr.Limit(time.Second)(r))
+		ctx, lose := fenced(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			_, err := run.Execute(ctx, toEndpoint("e"))
+			ended <- err
+		}()
+		synctest.Wait()
+		lose()
+		err := <-ended
+		if _, untried := observer.NotTriedUntil(err); !untried || !errors.Is(err, observer.ErrFenced) {
+			t.Errorf("ended with %v, want that it was fenced, and not tried", err)
+		}
+		if len(r.came) != 0 || !slices.Equal(c.ended, []bool{false}) || tr.Allowance("e") != 1 {
+			t.Errorf("%d were sent, the shared turns were used: %v, room for %d", len(r.came), c.ended, tr.Allowance("e"))
+		}
+	})
+}
+
 // What another process stored is known after the refresh, and those who ask for
 // one at once share it.
 func TestRefreshKnowsWhatOthersStored(t *testing.T) {
