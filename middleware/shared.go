@@ -130,10 +130,11 @@ func (k *ticket) endAsking() {
 
 // together takes the turn that is counted for all processes, after the one that is
 // counted in this. ahead is how long it may wait. end gives both back, as used or as
-// not; until is when to ask again if there was none.
+// not, with the token unless it was used; until is when to ask again if there was no
+// turn.
 func (t *Traffic) together(ctx context.Context, k *ticket, ahead time.Duration) (end func(used bool), until time.Time, ok bool) {
 	if t.cfg.Shared == nil {
-		return func(bool) { k.give(k.freeSlot) }, time.Time{}, true
+		return func(bool) { k.give(k.backTurn) }, time.Time{}, true
 	}
 	q, until, ok := t.asks(k)
 	if !ok {
@@ -155,7 +156,7 @@ func (t *Traffic) together(ctx context.Context, k *ticket, ahead time.Duration) 
 		turn.End(ctx, used)
 		k.give(func() {
 			k.guard.limits.sharing.left()
-			k.freeSlot()
+			k.backTurn()
 		})
 	}, time.Time{}, true
 }
