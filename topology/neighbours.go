@@ -25,6 +25,12 @@ const bridgeLeases = "bridge/"
 // it need not hold up who changed the name.
 const rememberCrashed = time.Hour
 
+// isGone reports whether a bridge counts no more: one that ended has released its
+// lease.
+func isGone(bridge observer.Lease) bool {
+	return bridge.Holder == "" || bridge.Remaining < -rememberCrashed
+}
+
 // bridgeSettings are what the bridges of a database have to agree on.
 type bridgeSettings struct {
 	transportName, consumer string
@@ -86,7 +92,7 @@ func (n *neighbours) announce(ctx context.Context, database string) error {
 	}
 	for _, other := range all {
 		theirs, owner := settingsOf(other.Name)
-		if owner == "" || owner == n.owner || other.Holder == "" || other.Remaining < -rememberCrashed { // one that ended has released it
+		if owner == "" || owner == n.owner || isGone(other) {
 			continue
 		}
 		if theirs.transportName != mine.transportName && other.Term < l.Term {
