@@ -175,6 +175,20 @@ func TestDeadConnectionFreesItsPlace(t *testing.T) {
 	})
 }
 
+// saveThatWaits has the server work on saving position 2 of the shop, over one of
+// all the connections there may be, until goOn is called.
+func saveThatWaits(ctx context.Context, t *testing.T, direct string, s *postgres.Store) (saved <-chan error, goOn func()) {
+	t.Helper()
+	fill(t, s.Pool())()
+	blocker := testenv.Connect(t, direct)
+	testenv.Exec(t, blocker, "BEGIN")
+	testenv.Exec(t, blocker, "SELECT FROM fraiseql_observer.tb_checkpoint FOR UPDATE")
+	ended := make(chan error, 1)
+	go func() { ended <- s.SaveCheckpoint(ctx, "shop", observer.Checkpoint{Position: "2"}) }()
+	testenv.Eventually(t, testenv.Connect(t, direct), waiting, 1)
+	return ended, func() { testenv.Exec(t, blocker, "ROLLBACK") }
+}
+
 // The server does what it was asked to do, and its answer gets lost.
 func TestLostAnswersAreNotAwaited(t *testing.T) {
 	t.Parallel()
@@ -192,18 +206,12 @@ func TestLostAnswersAreNotAwaited(t *testing.T) {
 			direct := testenv.Database(t)
 			s, proxy := behind(t, direct, "")
 			save(t, s, "shop", "1")
-			fill(t, s.Pool())()
-			blocker, watcher := testenv.Connect(t, direct), testenv.Connect(t, direct)
-			testenv.Exec(t, blocker, "BEGIN")
-			testenv.Exec(t, blocker, "SELECT FROM fraiseql_observer.tb_checkpoint FOR UPDATE")
-			saved := make(chan error, 1)
 			ctx := within(t)
-			go func() { saved <- s.SaveCheckpoint(ctx, "shop", observer.Checkpoint{Position: "2"}) }()
-			testenv.Eventually(t, watcher, waiting, 1)
+			saved, goOn := saveThatWaits(ctx, t, direct, s)
 			if proxy.Cut(); test.lose {
 				proxy.Lose(t)
 			}
-			testenv.Exec(t, blocker, "ROLLBACK")
+			goOn()
 			if test.others {
 				short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 				_, _ = s.LoadCheckpoint(short, "shop")
@@ -225,13 +233,7 @@ func TestAnswersThatTakeTimeAreAwaited(t *testing.T) {
 	direct := testenv.Database(t)
 	s, proxy := behind(t, direct, "")
 	save(t, s, "shop", "1")
-	fill(t, s.Pool())()
-	blocker, watcher := testenv.Connect(t, direct), testenv.Connect(t, direct)
-	testenv.Exec(t, blocker, "BEGIN")
-	testenv.Exec(t, blocker, "SELECT FROM fraiseql_observer.tb_checkpoint FOR UPDATE")
-	saved := make(chan error, 1)
-	go func() { saved <- s.SaveCheckpoint(t.Context(), "shop", observer.Checkpoint{Position: "2"}) }()
-	testenv.Eventually(t, watcher, waiting, 1)
+	saved, goOn := saveThatWaits(t.Context(), t, direct, s)
 	proxy.Mute("unheard")
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -243,7 +245,7 @@ func TestAnswersThatTakeTimeAreAwaited(t *testing.T) {
 		t.Fatalf("save: ended with %v before the server did", err)
 	case <-time.After(postgres.Grace * 5 / 3):
 	}
-	testenv.Exec(t, blocker, "ROLLBACK")
+	goOn()
 	if err := <-saved; err != nil {
 		t.Errorf("save: %v", err)
 	}
